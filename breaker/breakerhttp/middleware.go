@@ -1,0 +1,185 @@
+package breakerhttp
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/stormjib/stormjib/breaker"
+	"github.com/stormjib/stormjib/internal/hop"
+)
+
+// Middleware guards a handler that fronts a dependency: a reverse proxy, or a route
+// that does nothing but ask one backend. Where a handler fails by itself, a breaker
+// before it only turns its errors into other errors; put the breaker around the call
+// that fails instead. Nothing in this module uses it by default.
+//
+// A response counts when its header is written, by the rules of [Classify] for its
+// status, so that a stream or an upgraded connection does not hold the breaker. A
+// handler that panics before has failed, except with [http.ErrAbortHandler], by
+// which a handler gives up on a client: that is ignored.
+//
+// It is safe for concurrent use; set its fields before the first.
+type Middleware struct {
+	// Breaker returns the breaker of a request. Where it returns nil, the request
+	// passes without one. It is required.
+	Breaker func(*http.Request) *breaker.Breaker
+
+	// Count500 makes a 500 a failure. If zero, a 500 is a success.
+	Count500 bool
+
+	// Refuse answers a request that the breaker refused; the error is a
+	// [*breaker.OpenError]. If nil, [Refuse].
+	Refuse func(http.ResponseWriter, *http.Request, error)
+}
+
+// Handler returns next behind the breaker. It panics if Breaker is nil.
+func (m *Middleware) Handler(next http.Handler) http.Handler {
+	if m.Breaker == nil {
+		panic("breakerhttp: Middleware.Breaker is nil")
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := m.Breaker(r)
+		if b == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		permit, err := b.Allow()
+		if err != nil {
+			m.refuse(w, r, err)
+			return
+		}
+		rec := &recorder{w: w, r: r, m: m, permit: permit}
+		defer rec.end()
+		next.ServeHTTP(rec, r)
+		rec.wrote(http.StatusOK) // what net/http makes of a handler that writes nothing
+	})
+}
+
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if m.Refuse != nil {
+		m.Refuse(w, r, err)
+		return
+	}
+	Refuse(w, r, err)
+}
+
+// Refuse answers a refused request: 503, a Retry-After of whole seconds, at least
+// one, the field by which other breakers know a refusal from a failure, and a body
+// of application/problem+json (RFC 9457). What exactly is unavailable it does not
+// say: that is for logs, not for clients.
+func Refuse(w http.ResponseWriter, _ *http.Request, err error) {
+	h := w.Header()
+	h.Set("Retry-After", retryAfter(err))
+	h.Set(hop.RefusalField, hop.Refusal{Reason: hop.Open, Scope: hop.Service}.String())
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Del("Content-Length")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	// A client that is gone by now needs no answer.
+	_ = json.NewEncoder(w).Encode(problem{
+		Type:   "about:blank",
+		Title:  http.StatusText(http.StatusServiceUnavailable),
+		Status: http.StatusServiceUnavailable,
+		Detail: "Something that this service depends on is unavailable. Try again later.",
+	})
+}
+
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+}
+
+func retryAfter(err error) string {
+	var open *breaker.OpenError
+	var after time.Duration
+	if errors.As(err, &open) {
+		after = open.RetryAfter()
+	}
+	return strconv.Itoa(int(max(1, math.Ceil(after.Seconds()))))
+}
+
+// recorder is a ResponseWriter that finishes a permit when the response's header is
+// written.
+type recorder struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	m      *Middleware
+	permit breaker.Permit
+}
+
+// wrote finishes the permit by a status, the first that is final.
+func (rec *recorder) wrote(status int) {
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		return
+	}
+	resp := http.Response{StatusCode: status, Header: rec.w.Header()}
+	outcome := Classify(&resp)
+	if rec.m.Count500 && status == http.StatusInternalServerError {
+		outcome = breaker.Failure
+	}
+	if outcome == breaker.Failure {
+		rec.permit.Done(rec.r.Context(), newStatusError(&resp))
+		return
+	}
+	rec.permit.Record(outcome)
+}
+
+// end finishes the permit of a handler that panicked, or ended its goroutine, before
+// it wrote anything. Only recover tells the one panic that is ignored; panicking
+// again from here keeps the frames of the first on the stack.
+func (rec *recorder) end() {
+	v := recover()
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
+		rec.permit.Record(breaker.Ignored)
+	}
+	rec.permit.Record(breaker.Failure)
+	if v != nil {
+		panic(v)
+	}
+}
+
+func (rec *recorder) Header() http.Header { return rec.w.Header() }
+
+func (rec *recorder) WriteHeader(status int) {
+	rec.wrote(status)
+	rec.w.WriteHeader(status)
+}
+
+func (rec *recorder) Write(p []byte) (int, error) {
+	rec.wrote(http.StatusOK)
+	return rec.w.Write(p)
+}
+
+// ReadFrom keeps sendfile for io.Copy where the writer below has it.
+func (rec *recorder) ReadFrom(src io.Reader) (int64, error) {
+	rec.wrote(http.StatusOK)
+	return io.Copy(rec.w, src)
+}
+
+// Flush is for handlers that ask for an http.Flusher; http.ResponseController finds
+// the one below by Unwrap.
+func (rec *recorder) Flush() {
+	rec.wrote(http.StatusOK)
+	_ = http.NewResponseController(rec.w).Flush()
+}
+
+// Hijack takes over the connection. It counts as a success: the handler answered.
+func (rec *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(rec.w).Hijack()
+	if err == nil {
+		rec.wrote(http.StatusSwitchingProtocols)
+	}
+	return conn, rw, err
+}
+
+// Unwrap returns the writer below, for http.ResponseController.
+func (rec *recorder) Unwrap() http.ResponseWriter { return rec.w }

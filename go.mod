@@ -1,0 +1,3 @@
+module github.com/stormjib/stormjib
+
+go 1.26.0
