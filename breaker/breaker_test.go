@@ -339,6 +339,17 @@ func TestSlowCalls(t *testing.T) {
 			state(t, b, breaker.Open)
 		})
 	})
+	t.Run("SlowRate is a half if not set", func(t *testing.T) {
+		cfg := breaker.Config{SlowCall: time.Second, MinCalls: 4}
+		bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
+			succeed(t, b, 3)
+			slowly(t, b, time.Second, nil)
+			slowly(t, b, time.Second, nil)
+			state(t, b, breaker.Closed)
+			slowly(t, b, time.Second, nil)
+			state(t, b, breaker.Open)
+		})
+	})
 	t.Run("an ignored call that was slow is slow", func(t *testing.T) {
 		bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
 			for range 4 {
@@ -512,19 +523,32 @@ func TestPermitIsFinishedOnce(t *testing.T) {
 		q.Record(breaker.Success)
 		state(t, b, breaker.Ramp)
 	})
+	// The permit of a refusal is the zero one, for a caller who overlooks the error.
+	b := breaker.New(breaker.Config{})
+	b.ForceOpen()
+	p, err := b.Allow()
+	p.Done(t.Context(), errBoom)
+	if got := b.Stats().Total.Failed; err == nil || got != 0 {
+		t.Errorf("%v, and %d failures", err, got)
+	}
 	var zero breaker.Permit
 	zero.Done(t.Context(), errBoom)
 	zero.Record(breaker.Failure)
 }
 
 func TestPermitAfterReset(t *testing.T) {
-	bubble(t, one(), func(t *testing.T, b *breaker.Breaker) {
+	cfg := breaker.Config{FailureRate: .5, MinCalls: 1}
+	bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
 		p := allow(t, b)
 		b.Reset()
 		p.Done(t.Context(), errBoom)
+		q := allow(t, b)
+		b.Reset()
+		q.Done(t.Context(), nil)
 		state(t, b, breaker.Closed)
-		if got := b.Stats().Total.Failed; got != 1 {
-			t.Errorf("%d failures in total, want 1: nothing is lost", got)
+		s := b.Stats()
+		if s.Total != (breaker.Counts{Succeeded: 1, Failed: 1}) || s.Recent != (breaker.Counts{}) {
+			t.Errorf("%+v: nothing is lost, and nothing late is recent", s)
 		}
 	})
 }

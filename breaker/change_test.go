@@ -29,7 +29,7 @@ func TestChangesTellTheStory(t *testing.T) {
 		fail(t, b, 1)
 		untilProbe(t, b)
 		succeed(t, b, 2)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Until(b.Stats().Until)) // to the end of the ramp
 		succeed(t, b, 1)
 		b.ForceOpen()
 		b.Auto()

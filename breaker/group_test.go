@@ -162,6 +162,42 @@ func TestGroupPrefersCleanOnes(t *testing.T) {
 	}
 }
 
+// What somebody has set by hand is not for a flood to undo.
+func TestGroupKeepsManualControl(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group(1)
+		g.Get(1).Disable()
+		time.Sleep(10 * window)
+		g.Get(2)
+		if got := g.Get(1).Stats().Mode; got != "disabled" {
+			t.Errorf("mode %q", got)
+		}
+	})
+}
+
+func TestGroupKeepsRamps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := breaker.NewGroup[int](breaker.GroupConfig{
+			Breaker: breaker.Config{Consecutive: 1, Probes: 1, RampUp: time.Hour},
+			MaxKeys: 1,
+		})
+		b := g.Get(1)
+		fail(t, b, 1)
+		untilProbe(t, b)
+		succeed(t, b, 1)
+		time.Sleep(window)
+		g.Get(2)
+		if g.Get(1) != b {
+			t.Error("a breaker in its ramp was dropped")
+		}
+		time.Sleep(time.Hour)
+		g.Get(2)
+		if g.Get(1) == b {
+			t.Error("a breaker whose ramp is over was kept")
+		}
+	})
+}
+
 func TestGroupOfHalfOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := breaker.NewGroup[string](breaker.GroupConfig{
@@ -181,7 +217,7 @@ func TestGroupOfHalfOpen(t *testing.T) {
 }
 
 func TestGroupGetsOneForAKey(t *testing.T) {
-	for range 100 {
+	for range 500 {
 		g := group(0)
 		got := make([]*breaker.Breaker, 16)
 		start := make(chan struct{})

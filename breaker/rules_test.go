@@ -7,7 +7,6 @@ import (
 	"math"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stormjib/stormjib/breaker"
@@ -193,13 +192,25 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// With MaxOpenFor alone, the open time's default gives way to it.
-func TestMaxOpenForAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := breaker.New(breaker.Config{Consecutive: 1, MaxOpenFor: time.Second})
-		fail(t, b, 1)
-		if wait := refused(t, b).RetryAfter(); wait > time.Second {
-			t.Errorf("open for %v", wait)
-		}
-	})
+// Where one of OpenFor and MaxOpenFor is set, the other's default gives way to it.
+func TestOpenTimesAlone(t *testing.T) {
+	bubble(t, breaker.Config{Consecutive: 1, Probes: 1, MaxOpenFor: time.Second},
+		func(t *testing.T, b *breaker.Breaker) {
+			fail(t, b, 1)
+			if wait := refused(t, b).RetryAfter(); wait > time.Second {
+				t.Errorf("open for %v", wait)
+			}
+			untilProbe(t, b)
+			succeed(t, b, 1)
+			if ramp := time.Until(b.Stats().Until); ramp != time.Second/2 {
+				t.Errorf("a ramp of %v", ramp)
+			}
+		})
+	bubble(t, breaker.Config{Consecutive: 1, OpenFor: time.Hour},
+		func(t *testing.T, b *breaker.Breaker) {
+			fail(t, b, 1)
+			if wait := refused(t, b).RetryAfter(); wait < time.Hour*4/5 {
+				t.Errorf("open for %v", wait)
+			}
+		})
 }

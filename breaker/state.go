@@ -241,7 +241,7 @@ func (b *Breaker) prolong(now int64, after time.Duration) {
 	defer b.mu.Unlock()
 	e := b.now.Load()
 	until := min(later(now, int64(after)), later(e.since, b.set.maxOpenFor))
-	if e.state == Open && e.mode != forced && until > e.until {
+	if e.state == Open && until > e.until {
 		longer := b.newEpoch(Open, e.mode, e.since, e.steps)
 		longer.until = until
 		longer.err.Until = b.wall(until)

@@ -206,6 +206,20 @@ func TestLateResultsDoNotCount(t *testing.T) {
 			}
 		})
 	})
+	t.Run("nor do those of other probes", func(t *testing.T) {
+		bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
+			fail(t, b, 2)
+			untilProbe(t, b)
+			p, q := allow(t, b), allow(t, b)
+			p.Record(breaker.Failure)
+			until := b.Stats().Until
+			time.Sleep(time.Second)
+			q.Record(breaker.Failure)
+			if s := b.Stats(); s.Opened != 2 || !s.Until.Equal(until) {
+				t.Errorf("%+v, was open until %v", s, until)
+			}
+		})
+	})
 	t.Run("failures do not prolong", func(t *testing.T) {
 		bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
 			permits := late(t, b)
@@ -261,6 +275,15 @@ func TestOpenTimeDoesNotOverflow(t *testing.T) {
 	bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
 		fail(t, b, 1)
 		time.Sleep(100 * 365 * 24 * time.Hour)
+		refused(t, b)
+	})
+	cfg.OpenFor = 1 << 61 // 73 years, then 146, and then no int64 has it
+	bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
+		fail(t, b, 1)
+		untilProbe(t, b)
+		fail(t, b, 1)
+		untilProbe(t, b)
+		fail(t, b, 1)
 		refused(t, b)
 	})
 }
@@ -351,6 +374,18 @@ func TestRetryAfterExtendsOpenTime(t *testing.T) {
 			}
 		})
 	})
+	t.Run("not from a late call that is ignored", func(t *testing.T) {
+		bubble(t, one(), func(t *testing.T, b *breaker.Breaker) {
+			p := allow(t, b)
+			fail(t, b, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			p.Done(ctx, pushback{time.Minute})
+			if wait := refused(t, b).RetryAfter(); wait > 5*time.Second {
+				t.Errorf("open for %v", wait)
+			}
+		})
+	})
 	t.Run("not when forced open", func(t *testing.T) {
 		bubble(t, one(), func(t *testing.T, b *breaker.Breaker) {
 			p := allow(t, b)
@@ -363,7 +398,10 @@ func TestRetryAfterExtendsOpenTime(t *testing.T) {
 }
 
 func TestRamp(t *testing.T) {
-	cfg := breaker.Config{Consecutive: 1, Probes: 1, RampUp: 10 * time.Second}
+	// The window is short, since a ramp is not yet health that shortens the open time.
+	cfg := breaker.Config{
+		Consecutive: 1, Probes: 1, RampUp: 10 * time.Second, Window: time.Second,
+	}
 	bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
 		fail(t, b, 1)
 		untilProbe(t, b)

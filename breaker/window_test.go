@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -52,6 +53,7 @@ func FuzzWindow(f *testing.F) {
 	f.Add(int64(1), []byte{0, 1, 0, 0, 1, 1, 9, 1, 10, 1, 11, 1, 99, 1})
 	f.Add(int64(7), []byte{3, 1, 3, 1, 3, 5, 70, 6, 69, 1, 71, 0, 255, 1})
 	f.Add(int64(3e9), []byte{1, 1, 200, 1, 30, 1})
+	f.Add(int64(9), bytes.Repeat([]byte{10, 1}, 30)) // one in each bucket
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, width := range []int64{1, 2, 10, 1e6} {
 		script := make([]byte, 400)
@@ -173,6 +175,11 @@ func TestReaches(t *testing.T) {
 	} {
 		if got := reaches(test.part, test.all, billionths(test.rate)); got != test.want {
 			t.Errorf("%d of %d reach %v: %v", test.part, test.all, test.rate, got)
+		}
+	}
+	for n := range uint64(1000) {
+		if got := billionths(float64(n) / 1000); got != n*1e6 {
+			t.Errorf("%d thousandths are %d billionths", n, got)
 		}
 	}
 	// Every rate of whole numbers is reached exactly by those numbers.
