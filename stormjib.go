@@ -59,14 +59,12 @@ import (
 	"github.com/stormjib/stormjib/internal/verdict"
 )
 
-// A Policy decides whether, when and how often to call a function.
-//
-// Do calls fn in sequence, never after Do has returned, and returns nil only if
-// the last call of fn did. The context that fn gets is derived from ctx and may be
-// cancelled when Do returns: finish reading a response's body inside fn.
-//
-// The policies of this module are safe for concurrent use.
+// A Policy decides whether, when and how often to call a function. The policies of
+// this module are safe for concurrent use.
 type Policy interface {
+	// Do calls fn in sequence, never after Do has returned, and returns nil only if
+	// the last call of fn did. The context that fn gets is derived from ctx and may
+	// be cancelled when Do returns: finish reading a response's body inside fn.
 	Do(ctx context.Context, fn func(context.Context) error) error
 }
 
@@ -95,6 +93,7 @@ func Chain(policies ...Policy) Policy {
 
 type chain []Policy
 
+// Do calls fn under the first policy, in whose call the others follow.
 func (c chain) Do(ctx context.Context, fn func(context.Context) error) error {
 	switch len(c) {
 	case 0:

@@ -272,10 +272,14 @@ func TestAllocations(t *testing.T) {
 		links := float64(max(0, n-1))
 		tests = append(tests,
 			test{fmt.Sprintf("Chain of %d", n), links, func() { chain.Do(ctx, nothing) }},
-			test{fmt.Sprintf("Chain of %d breakers", n), links,
-				func() { breakers.Do(ctx, nothing) }},
-			test{fmt.Sprintf("Do over a Chain of %d", n), links + 2,
-				func() { stormjib.Do(ctx, chain, answer) }},
+			test{
+				fmt.Sprintf("Chain of %d breakers", n), links,
+				func() { breakers.Do(ctx, nothing) },
+			},
+			test{
+				fmt.Sprintf("Do over a Chain of %d", n), links + 2,
+				func() { stormjib.Do(ctx, chain, answer) },
+			},
 		)
 	}
 	for _, test := range tests {
@@ -450,8 +454,10 @@ func TestClientOrder(t *testing.T) {
 			state   breaker.State
 		}{
 			// The attempt's timeout ends it, and the breaker outside counts that.
-			{"stormjib: timed out after 250ms: context deadline exceeded",
-				time.Second / 4, 1, breaker.Open},
+			{
+				"stormjib: timed out after 250ms: context deadline exceeded",
+				time.Second / 4, 1, breaker.Open,
+			},
 			// The breaker refuses, so no timeout starts inside it; the fallback
 			// outside of all answers for that too.
 			{"breaker: prices: open", time.Second / 4, 1, breaker.Open},

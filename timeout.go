@@ -35,6 +35,7 @@ type TimeoutError struct {
 	After time.Duration // what Timeout was given
 }
 
+// Error names the timeout.
 func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("stormjib: timed out after %v", e.After)
 }
@@ -54,26 +55,28 @@ func (t *timeout) Do(ctx context.Context, fn func(context.Context) error) error 
 	ctx, cancel := context.WithTimeoutCause(ctx, t.after, t.cause)
 	defer cancel()
 	err := fn(ctx)
-	if err == nil || context.Cause(ctx) != error(t.cause) || errors.Is(err, t.cause) {
+	if err == nil || !errors.Is(context.Cause(ctx), t.cause) || errors.Is(err, t.cause) {
 		return err
 	}
-	return &timedOut{err: err, cause: t.cause}
+	return &timedOutError{err: err, cause: t.cause}
 }
 
-// timedOut is an error that a call returned after its timeout. It is a chain and
+// timedOutError is an error that a call returned after its timeout. It is a chain and
 // not a join: what err says about itself holds, and the cause says nothing.
-type timedOut struct {
+type timedOutError struct {
 	err   error
 	cause *TimeoutError
 }
 
-func (e *timedOut) Error() string        { return e.cause.Error() + ": " + e.err.Error() }
-func (e *timedOut) Unwrap() error        { return e.err }
-func (e *timedOut) Timeout() bool        { return true }
-func (e *timedOut) Is(target error) bool { return target == error(e.cause) || e.cause.Is(target) }
+func (e *timedOutError) Error() string { return e.cause.Error() + ": " + e.err.Error() }
+func (e *timedOutError) Unwrap() error { return e.err }
+func (e *timedOutError) Timeout() bool { return true }
+
+// Is finds the cause, and what it matches.
+func (e *timedOutError) Is(target error) bool { return errors.Is(e.cause, target) }
 
 // As finds the cause where err has no TimeoutError of its own.
-func (e *timedOut) As(target any) bool {
+func (e *timedOutError) As(target any) bool {
 	if t, ok := target.(**TimeoutError); ok {
 		*t = e.cause
 		return true

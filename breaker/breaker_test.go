@@ -55,7 +55,7 @@ func allow(t *testing.T, b *breaker.Breaker) breaker.Permit {
 	if err != nil {
 		t.Fatalf("refused: %v, state %v", err, b.State())
 	}
-	return p //nolint:govet // handed over, not shared
+	return p
 }
 
 func refused(t *testing.T, b *breaker.Breaker) *breaker.OpenError {
@@ -64,8 +64,8 @@ func refused(t *testing.T, b *breaker.Breaker) *breaker.OpenError {
 		t.Error("a refused call was made")
 		return nil
 	})
-	var open *breaker.OpenError
-	if !errors.As(err, &open) || !errors.Is(err, breaker.ErrOpen) {
+	open, ok := errors.AsType[*breaker.OpenError](err)
+	if !ok || !errors.Is(err, breaker.ErrOpen) {
 		t.Fatalf("got %v, want a refusal", err)
 	}
 	return open
@@ -141,23 +141,41 @@ func TestRules(t *testing.T) {
 		{"1 of 1000 does not reach 0.2 %", rate(.002, 1), join(times(999, s), times(1, f)), false},
 		{"all must fail for a rate of 1", rate(1, 2), join(times(1, s), times(50, f)), false},
 
-		{"a success that crosses the minimum does not open",
-			rate(.5, 20), join(times(10, f), times(10, s)), false},
-		{"the failure after it does",
-			rate(.5, 20), join(times(10, f), times(10, s), times(1, f)), true},
+		{
+			"a success that crosses the minimum does not open",
+			rate(.5, 20), join(times(10, f), times(10, s)), false,
+		},
+		{
+			"the failure after it does",
+			rate(.5, 20), join(times(10, f), times(10, s), times(1, f)), true,
+		},
 
 		{"consecutive: too few", breaker.Config{Consecutive: 3}, times(2, f), false},
 		{"consecutive: enough", breaker.Config{Consecutive: 3}, times(3, f), true},
-		{"consecutive: a success between", breaker.Config{Consecutive: 3},
-			[]bool{f, f, s, f, f}, false},
-		{"consecutive: and then enough", breaker.Config{Consecutive: 3},
-			[]bool{f, f, s, f, f, f}, true},
+		{
+			"consecutive: a success between",
+			breaker.Config{Consecutive: 3},
+			[]bool{f, f, s, f, f},
+			false,
+		},
+		{
+			"consecutive: and then enough",
+			breaker.Config{Consecutive: 3},
+			[]bool{f, f, s, f, f, f},
+			true,
+		},
 		{"consecutive alone has no rate", breaker.Config{Consecutive: 30}, times(29, f), false},
 		{"a rate alone has no consecutive", rate(.9, 10), join(times(9, s), times(80, f)), false},
-		{"any of two rules: the first", breaker.Config{Consecutive: 3, FailureRate: .9},
-			times(3, f), true},
-		{"any of two rules: the second", breaker.Config{Consecutive: 99, FailureRate: .9},
-			times(10, f), true},
+		{
+			"any of two rules: the first",
+			breaker.Config{Consecutive: 3, FailureRate: .9},
+			times(3, f), true,
+		},
+		{
+			"any of two rules: the second",
+			breaker.Config{Consecutive: 99, FailureRate: .9},
+			times(10, f), true,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, test.cfg, func(t *testing.T, b *breaker.Breaker) {
@@ -676,8 +694,8 @@ func TestErrors(t *testing.T) {
 	b := breaker.New(breaker.Config{Name: "prices"})
 	b.ForceOpen()
 	err := fmt.Errorf("get: %w", b.Do(t.Context(), ok))
-	var open *breaker.OpenError
-	if !errors.As(err, &open) || !errors.Is(err, breaker.ErrOpen) {
+	open, ok := errors.AsType[*breaker.OpenError](err)
+	if !ok || !errors.Is(err, breaker.ErrOpen) {
 		t.Fatal(err)
 	}
 	if got, want := open.Error(), "breaker: prices: open"; got != want {

@@ -7,9 +7,9 @@ import (
 
 // Change is a change of state, as [Config].OnChange gets it.
 type Change struct {
-	Name     string // Config.Name
-	From, To State
-	At       time.Time
+	Name     string    // Config.Name
+	From, To State     // never the same
+	At       time.Time // when
 
 	// Reason is what made the change, for people and labels: "failure rate", "slow
 	// rate", "consecutive failures" or "failing for" when a rule opened the

@@ -140,14 +140,14 @@ func (c Config) Validate() error {
 	if bad == nil {
 		return nil
 	}
-	return errors.New("breaker: Config " + quoted(c.Name) + strings.Join(bad, "; "))
+	return errors.New("breaker: Config" + quoted(c.Name) + ": " + strings.Join(bad, "; "))
 }
 
 func quoted(name string) string {
 	if name == "" {
 		return ""
 	}
-	return fmt.Sprintf("%q: ", name)
+	return fmt.Sprintf(" %q", name)
 }
 
 // settings is a Config made ready: defaults filled in, rates as whole numbers,

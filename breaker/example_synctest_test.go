@@ -13,6 +13,7 @@ import (
 // comesBack is a test of yours. In a bubble of testing/synctest the breaker's time is
 // the bubble's, and half a minute of it takes none. Make the breaker inside.
 func comesBack(t *testing.T) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		call := func(err error) error {
@@ -35,4 +36,5 @@ func Example_testing() {
 	if t != nil {
 		comesBack(t)
 	}
+	// Output:
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stormjib/stormjib/breaker"
@@ -56,9 +57,13 @@ func ExampleNew() {
 
 // A configuration from a file is checked before New sees it.
 func ExampleConfig_Validate() {
-	cfg := breaker.Config{Name: "ledger", FailureRate: 50, Probes: -1}
-	fmt.Println(cfg.Validate())
-	// Output: breaker: Config "ledger": FailureRate is 50, but must be above 0 and at most 1; Probes is -1, but must be at least 1
+	cfg := breaker.Config{FailureRate: 50, Probes: -1}
+	for problem := range strings.SplitSeq(cfg.Validate().Error(), "; ") {
+		fmt.Println(problem)
+	}
+	// Output:
+	// breaker: Config: FailureRate is 50, but must be above 0 and at most 1
+	// Probes is -1, but must be at least 1
 }
 
 // Where a call and its end are in different places, as in an adapter.
@@ -82,8 +87,7 @@ func ExampleOpenError() {
 	_ = b.Do(context.Background(), func(context.Context) error { return errUnavailable })
 
 	err := b.Do(context.Background(), func(context.Context) error { return nil })
-	var open *breaker.OpenError
-	if errors.As(err, &open) {
+	if open, ok := errors.AsType[*breaker.OpenError](err); ok {
 		fmt.Println(err)
 		fmt.Println(open.RetryAfter() > 40*time.Second)
 	}

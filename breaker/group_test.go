@@ -11,10 +11,10 @@ import (
 	"github.com/stormjib/stormjib/breaker"
 )
 
-func group(max int) *breaker.Group[int] {
+func group(most int) *breaker.Group[int] {
 	return breaker.NewGroup[int](breaker.GroupConfig{
 		Breaker: breaker.Config{Name: "shards", Consecutive: 2, Probes: 1, RampUp: -1},
-		MaxKeys: max,
+		MaxKeys: most,
 	})
 }
 
@@ -36,7 +36,7 @@ func TestGroupKeepsKeysApart(t *testing.T) {
 			t.Errorf("name %q", open.Name)
 		}
 		succeed(t, g.Get(2), 1)
-		if g.Get(1) != g.Get(1) || g.Get(1) == g.Get(2) {
+		if first := g.Get(1); first != g.Get(1) || first == g.Get(2) {
 			t.Error("not one breaker for each key")
 		}
 		keys := map[int]breaker.State{}

@@ -103,7 +103,9 @@ func (m *model) allow() (p permit, ok bool) {
 	return p, false
 }
 
-func (m *model) finish(t *testing.T, b *breaker.Breaker, p permit, o breaker.Outcome, after time.Duration) {
+func (m *model) finish(
+	t *testing.T, b *breaker.Breaker, p permit, o breaker.Outcome, after time.Duration,
+) {
 	t.Helper()
 	if p.void {
 		return
@@ -268,6 +270,7 @@ func FuzzModel(f *testing.F) {
 }
 
 func play(t *testing.T, cfg breaker.Config, script []byte) {
+	t.Helper()
 	b := breaker.New(cfg)
 	m := &model{cfg: cfg, began: time.Now(), mode: "auto"}
 	m.enter(breaker.Closed)
@@ -302,7 +305,9 @@ func play(t *testing.T, cfg breaker.Config, script []byte) {
 }
 
 // finish ends a call on both. Every other failure asks for a while of peace.
-func finish(t *testing.T, b *breaker.Breaker, m *model, p permit, o breaker.Outcome, after time.Duration) {
+func finish(
+	t *testing.T, b *breaker.Breaker, m *model, p permit, o breaker.Outcome, after time.Duration,
+) {
 	t.Helper()
 	if o == breaker.Failure && after > 0 {
 		p.Done(t.Context(), pushback{after})

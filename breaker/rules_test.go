@@ -28,7 +28,7 @@ func TestClassify(t *testing.T) {
 
 	for _, test := range []struct {
 		name string
-		ctx  context.Context //nolint:containedctx // a row of a table
+		ctx  context.Context
 		err  error
 		want breaker.Outcome
 	}{
@@ -37,7 +37,7 @@ func TestClassify(t *testing.T) {
 		{"an error", live, errBoom, breaker.Failure},
 		{"the caller has left", cancelled, context.Canceled, breaker.Ignored},
 		{"the caller has left, another error", cancelled, errBoom, breaker.Ignored},
-		{"the caller has left for a deadline elsewhere", because, context.Canceled, breaker.Ignored},
+		{"the caller has left for a deadline", because, context.Canceled, breaker.Ignored},
 		{"cancelled, but not by the caller", live, context.Canceled, breaker.Failure},
 		{"the caller's deadline", expired, context.DeadlineExceeded, breaker.Failure},
 		{"our own timeout of an attempt", live, context.DeadlineExceeded, breaker.Failure},
@@ -45,7 +45,10 @@ func TestClassify(t *testing.T) {
 		{"refused inside, wrapped", live, fmt.Errorf("call: %w", notAttempted{}), breaker.Ignored},
 		{"refused inside, open", live, &breaker.OpenError{}, breaker.Ignored},
 		{"two refusals joined", live, errors.Join(notAttempted{}, notAttempted{}), breaker.Ignored},
-		{"a refusal joined with a failure", live, errors.Join(notAttempted{}, errBoom), breaker.Failure},
+		{
+			"a refusal and a failure joined", live, errors.Join(notAttempted{}, errBoom),
+			breaker.Failure,
+		},
 	} {
 		if got := breaker.Classify(test.ctx, test.err); got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
@@ -61,7 +64,8 @@ func TestClassify(t *testing.T) {
 			want = breaker.Open
 		}
 		if b.State() != want || c.State() != want {
-			t.Errorf("%s: %v after Do, %v after Done, want %v", test.name, b.State(), c.State(), want)
+			t.Errorf("%s: %v after Do, %v after Done, want %v",
+				test.name, b.State(), c.State(), want)
 		}
 	}
 }
@@ -166,8 +170,10 @@ func TestValidate(t *testing.T) {
 		{breaker.Config{MaxOpenFor: -1}, "MaxOpenFor is -1ns"},
 		{breaker.Config{Probes: -1}, "Probes is -1"},
 		{breaker.Config{ProbeTimeout: -1}, "ProbeTimeout is -1ns"},
-		{breaker.Config{Name: "prices", Probes: -1, OpenFor: -1},
-			`breaker: Config "prices": OpenFor is -1ns, but must not be negative; Probes is -1, `},
+		{
+			breaker.Config{Name: "prices", Probes: -1, OpenFor: -1},
+			`breaker: Config "prices": OpenFor is -1ns, but must not be negative; Probes is -1, `,
+		},
 	} {
 		err := test.cfg.Validate()
 		if test.want == "" {

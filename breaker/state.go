@@ -71,6 +71,8 @@ type OpenError struct {
 	Until time.Time
 }
 
+// Error names the breaker and its state, but no time: the text stays the same for
+// as long as the state does.
 func (e *OpenError) Error() string {
 	if e.Name == "" {
 		return "breaker: " + e.State.String()

@@ -28,7 +28,7 @@ func TestOpenRefusesUntilProbe(t *testing.T) {
 		if got := open.RetryAfter(); got != 1 {
 			t.Errorf("retry after %v now, want 1ns: it is read when asked", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		state(t, b, breaker.HalfOpen) // though no call has come
 		succeed(t, b, 1)
 		state(t, b, breaker.Closed)
@@ -108,7 +108,7 @@ func TestHungProbe(t *testing.T) {
 		hung := allow(t, b)
 		time.Sleep(time.Second - 1)
 		refused(t, b)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		second := allow(t, b)
 		refused(t, b) // still one at a time
 		hung.Record(breaker.Success)
@@ -496,19 +496,20 @@ func TestNobodyPassesBeforeTheDeadline(t *testing.T) {
 }
 
 func TestManualControl(t *testing.T) {
+	type B = breaker.Breaker
 	forms := map[string]struct {
-		enter func(*breaker.Breaker)
+		enter func(*B)
 		mode  string
-		check func(*testing.T, *breaker.Breaker)
+		check func(*testing.T, *B)
 	}{
-		"ForceOpen": {(*breaker.Breaker).ForceOpen, "forced open", func(t *testing.T, b *breaker.Breaker) {
+		"ForceOpen": {(*B).ForceOpen, "forced open", func(t *testing.T, b *B) {
 			time.Sleep(1000 * time.Hour)
 			refused(t, b) // no probe, ever
 			state(t, b, breaker.Open)
 			b.Reset()
 			refused(t, b)
 		}},
-		"Disable": {(*breaker.Breaker).Disable, "disabled", func(t *testing.T, b *breaker.Breaker) {
+		"Disable": {(*B).Disable, "disabled", func(t *testing.T, b *B) {
 			before := b.Stats().Total
 			fail(t, b, 1000)
 			state(t, b, breaker.Closed)
@@ -518,7 +519,7 @@ func TestManualControl(t *testing.T) {
 			b.Reset()
 			fail(t, b, 1000)
 		}},
-		"Shadow": {(*breaker.Breaker).Shadow, "shadow", func(t *testing.T, b *breaker.Breaker) {
+		"Shadow": {(*B).Shadow, "shadow", func(t *testing.T, b *B) {
 			before := b.Stats()
 			fail(t, b, 1)
 			state(t, b, breaker.Open)

@@ -2,10 +2,11 @@ package breaker
 
 import "time"
 
-// Counts are numbers of calls. Calls that were slow are among the Succeeded and
-// Failed as well, unless they were Ignored.
+// Counts are numbers of calls.
 type Counts struct {
-	Succeeded, Failed, Slow uint64
+	Succeeded uint64 // calls that were a Success
+	Failed    uint64 // calls that were a Failure
+	Slow      uint64 // also among the others, or ignored
 }
 
 func (c counts) shown() Counts {

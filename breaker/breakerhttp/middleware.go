@@ -99,9 +99,8 @@ type problem struct {
 }
 
 func retryAfter(err error) string {
-	var open *breaker.OpenError
 	var after time.Duration
-	if errors.As(err, &open) {
+	if open, ok := errors.AsType[*breaker.OpenError](err); ok {
 		after = open.RetryAfter()
 	}
 	return strconv.Itoa(int(max(1, math.Ceil(after.Seconds()))))

@@ -130,7 +130,7 @@ func (t *Transport) classify(resp *http.Response) breaker.Outcome {
 // A RoundTripper closes the body of its request in any case: the client does not.
 func closeBody(r *http.Request) {
 	if r.Body != nil {
-		r.Body.Close()
+		_ = r.Body.Close() // there is nobody to tell
 	}
 }
 
@@ -164,7 +164,7 @@ func refused(h http.Header) bool {
 // Classify asks for an error. No caller of [Transport] gets it: callers get the
 // response.
 type StatusError struct {
-	StatusCode int
+	StatusCode int // 502, 503, 504, or what Classify takes for a failure
 	after      time.Duration
 }
 
@@ -176,6 +176,7 @@ func newStatusError(resp *http.Response) *StatusError {
 	return e
 }
 
+// Error names the status.
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("breakerhttp: status %d %s", e.StatusCode, http.StatusText(e.StatusCode))
 }

@@ -78,8 +78,10 @@ func outcomes(b *breaker.Breaker) string {
 		n    uint64
 		what string
 	}{
-		{s.Total.Succeeded, "succeeded"}, {s.Total.Failed, "failed"},
-		{s.Ignored, "ignored"}, {s.Refused, "refused"},
+		{s.Total.Succeeded, "succeeded"},
+		{s.Total.Failed, "failed"},
+		{s.Ignored, "ignored"},
+		{s.Refused, "refused"},
 	} {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprint(part.n, " ", part.what))
@@ -145,10 +147,16 @@ func TestTransportOutcome(t *testing.T) {
 		// One request that a server has a bug for is not the server's end.
 		{"500", breakerhttp.Transport{Base: answer(500)}, "1 succeeded"},
 		{"500, counted", breakerhttp.Transport{Base: answer(500), Count500: true}, "1 failed"},
-		{"Count500 counts no 501",
-			breakerhttp.Transport{Base: answer(501), Count500: true}, "1 succeeded"},
-		{"Count500 leaves 503",
-			breakerhttp.Transport{Base: answer(503), Count500: true}, "1 failed"},
+		{
+			"Count500 counts no 501",
+			breakerhttp.Transport{Base: answer(501), Count500: true},
+			"1 succeeded",
+		},
+		{
+			"Count500 leaves 503",
+			breakerhttp.Transport{Base: answer(503), Count500: true},
+			"1 failed",
+		},
 
 		// A server that sheds two thirds is well: counted as failures, its
 		// refusals would take the last third too.
@@ -313,10 +321,16 @@ func TestTransportClosesBody(t *testing.T) {
 		transport breakerhttp.Transport
 		err       string // "": none
 	}{
-		{"refused", breakerhttp.Transport{Base: roundTrip(sent), Breaker: by(open)},
-			"breaker: prices: open"},
-		{"without Breaker", breakerhttp.Transport{Base: roundTrip(sent)},
-			"breakerhttp: Transport.Breaker is nil"},
+		{
+			"refused",
+			breakerhttp.Transport{Base: roundTrip(sent), Breaker: by(open)},
+			"breaker: prices: open",
+		},
+		{
+			"without Breaker",
+			breakerhttp.Transport{Base: roundTrip(sent)},
+			"breakerhttp: Transport.Breaker is nil",
+		},
 		// These close it in Base, and once is enough.
 		{"sent", breakerhttp.Transport{Base: roundTrip(sent), Breaker: by(counting())}, ""},
 		{"sent without a breaker", breakerhttp.Transport{Base: roundTrip(sent), Breaker: by(nil)}, ""},
@@ -655,8 +669,10 @@ func TestTransportBaseThatDoesNotReturn(t *testing.T) {
 			runtime.Goexit()
 			return nil, nil
 		}, nil, nil},
-		{"Classify panics", answer(200),
-			func(*http.Response) breaker.Outcome { panic("boom") }, "boom"},
+		{
+			"Classify panics", answer(200),
+			func(*http.Response) breaker.Outcome { panic("boom") }, "boom",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -86,14 +86,6 @@ func token(s string) bool {
 	return true
 }
 
-// httpDates are the three forms of a date that RFC 9110 section 5.6.7 has a
-// recipient accept.
-var httpDates = [...]string{
-	"Mon, 02 Jan 2006 15:04:05 GMT",
-	"Monday, 02-Jan-06 15:04:05 MST",
-	time.ANSIC,
-}
-
 // ParseRetryAfter reads a Retry-After field: a number of seconds, or a date. A
 // date is compared with the sender's own date where the response carries one, so
 // that clocks which disagree do not matter, else with now. It reports false for a
@@ -117,8 +109,14 @@ func ParseRetryAfter(value, date string, now time.Time) (time.Duration, bool) {
 	return max(0, at.Sub(now)), true
 }
 
+// parseDate reads the three forms of a date that RFC 9110 section 5.6.7 has a
+// recipient accept.
 func parseDate(value string) (time.Time, bool) {
-	for _, layout := range httpDates {
+	for _, layout := range [...]string{
+		"Mon, 02 Jan 2006 15:04:05 GMT",
+		"Monday, 02-Jan-06 15:04:05 MST",
+		time.ANSIC,
+	} {
 		if t, err := time.Parse(layout, value); err == nil {
 			return t, true
 		}

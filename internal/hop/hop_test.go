@@ -18,10 +18,14 @@ func TestParseRefusal(t *testing.T) {
 		{"a reason alone is of this replica", "shed", shed},
 		{"replica", "shed;scope=replica", shed},
 		{"service", "open;scope=service", hop.Refusal{Reason: hop.Open, Scope: hop.Service}},
-		{"no retry", "limit;scope=service;retry=?0",
-			hop.Refusal{Reason: hop.Limit, Scope: hop.Service, NoRetry: true}},
-		{"in another order", "limit;retry=?0;scope=service",
-			hop.Refusal{Reason: hop.Limit, Scope: hop.Service, NoRetry: true}},
+		{
+			"no retry", "limit;scope=service;retry=?0",
+			hop.Refusal{Reason: hop.Limit, Scope: hop.Service, NoRetry: true},
+		},
+		{
+			"in another order", "limit;retry=?0;scope=service",
+			hop.Refusal{Reason: hop.Limit, Scope: hop.Service, NoRetry: true},
+		},
 		{"retry allowed", "shed;retry=?1", shed},
 		{"spaces", " shed; scope=replica ", shed},
 
@@ -62,8 +66,11 @@ func TestRefusalString(t *testing.T) {
 		want    string
 	}{
 		{"replica", hop.Refusal{Reason: hop.Shed, Scope: hop.Replica}, "shed;scope=replica"},
-		{"no retry", hop.Refusal{Reason: hop.Open, Scope: hop.Service, NoRetry: true},
-			"open;scope=service;retry=?0"},
+		{
+			"no retry",
+			hop.Refusal{Reason: hop.Open, Scope: hop.Service, NoRetry: true},
+			"open;scope=service;retry=?0",
+		},
 		{"a scope not said", hop.Refusal{Reason: hop.Limit}, "limit;scope=replica"},
 	}
 	for _, test := range tests {
@@ -126,10 +133,14 @@ func TestParseRetryAfter(t *testing.T) {
 
 		// Clocks disagree by minutes all the time: a server that is an hour ahead
 		// must not silence its clients for that hour.
-		{"a sender whose clock is ahead", "Sun, 06 Nov 1994 09:50:07 GMT",
-			"Sun, 06 Nov 1994 09:49:37 GMT", 30 * time.Second},
-		{"a sender whose clock is behind", "Sun, 06 Nov 1994 07:50:07 GMT",
-			"Sunday, 06-Nov-94 07:49:37 GMT", 30 * time.Second},
+		{
+			"a sender whose clock is ahead", "Sun, 06 Nov 1994 09:50:07 GMT",
+			"Sun, 06 Nov 1994 09:49:37 GMT", 30 * time.Second,
+		},
+		{
+			"a sender whose clock is behind", "Sun, 06 Nov 1994 07:50:07 GMT",
+			"Sunday, 06-Nov-94 07:49:37 GMT", 30 * time.Second,
+		},
 		{"a Date that is none", "Sun, 06 Nov 1994 08:50:07 GMT", "soon", 30 * time.Second},
 
 		{"empty", "", "", -1},

@@ -23,7 +23,7 @@ func NotAttempted(err error) bool {
 		if e, ok := err.(interface{ NotAttempted() bool }); ok {
 			return e.NotAttempted()
 		}
-		next, branches := unwrap(err)
+		branches, next := unwrap(err)
 		if branches != nil {
 			return every(branches, NotAttempted, false)
 		}
@@ -40,7 +40,7 @@ func RetryAfter(err error) time.Duration {
 		if e, ok := err.(interface{ RetryAfter() time.Duration }); ok {
 			return max(0, e.RetryAfter())
 		}
-		next, branches := unwrap(err)
+		branches, next := unwrap(err)
 		longest := time.Duration(0)
 		for _, branch := range branches {
 			longest = max(longest, RetryAfter(branch))
@@ -60,7 +60,7 @@ func Retryable(err error) bool {
 		if e, ok := err.(interface{ Retryable() bool }); ok {
 			return e.Retryable()
 		}
-		next, branches := unwrap(err)
+		branches, next := unwrap(err)
 		if branches != nil {
 			return every(branches, Retryable, true)
 		}
@@ -70,12 +70,12 @@ func Retryable(err error) bool {
 }
 
 // unwrap returns the error below err, or the branches where it forks.
-func unwrap(err error) (next error, branches []error) {
+func unwrap(err error) (branches []error, next error) {
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
-		return e.Unwrap(), nil
-	case interface{ Unwrap() []error }:
 		return nil, e.Unwrap()
+	case interface{ Unwrap() []error }:
+		return e.Unwrap(), nil
 	}
 	return nil, nil
 }

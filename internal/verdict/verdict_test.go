@@ -126,8 +126,10 @@ func TestNotAttempted(t *testing.T) {
 		{"two verbs", fmt.Errorf("%w, then %w", never, never), true},
 		{"two verbs, one silent", fmt.Errorf("%w, then %w", never, silent), false},
 		{"a join in a join", errors.Join(never, wrapped(errors.Join(never, never))), true},
-		{"a join in a join, one silent",
-			errors.Join(never, wrapped(errors.Join(never, silent))), false},
+		{
+			"a join in a join, one silent",
+			errors.Join(never, wrapped(errors.Join(never, silent))), false,
+		},
 		{"joins in depth", deep(joinedAlone, never), true},
 
 		{"nil branches are no errors", fork{[]error{nil, never, nil}}, true},
@@ -173,8 +175,10 @@ func TestRetryAfter(t *testing.T) {
 		{"a join of none that says", errors.Join(silent, silent), 0},
 		{"a join of negative ones", errors.Join(after(-1), after(-2)), 0},
 		{"two verbs", fmt.Errorf("%w, then %w", after(1), after(3)), 3 * time.Second},
-		{"a join in a join",
-			errors.Join(after(1), wrapped(errors.Join(silent, after(3)))), 3 * time.Second},
+		{
+			"a join in a join",
+			errors.Join(after(1), wrapped(errors.Join(silent, after(3)))), 3 * time.Second,
+		},
 		{"joins in depth", deep(joinedAlone, after(3)), 3 * time.Second},
 
 		{"nil branches are no errors", fork{[]error{nil, after(1)}}, time.Second},
