@@ -77,7 +77,7 @@ func TestChainOrder(t *testing.T) {
 		{"one", stormjib.Chain(a), "a call /a"},
 		{"two", stormjib.Chain(a, b), "a b call /b /a"},
 		{"three", stormjib.Chain(a, b, c), "a b c call /c /b /a"},
-		{"the same one twice", stormjib.Chain(a, a), "a a call /a /a"},
+		{"the same one twice", stormjib.Chain(b, a, b), "b a b call /b /a /b"},
 		{"a chain in a chain", stormjib.Chain(a, stormjib.Chain(b, c)), "a b c call /c /b /a"},
 		{"an empty chain in a chain", stormjib.Chain(a, stormjib.Chain(), b), "a b call /b /a"},
 	}

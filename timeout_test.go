@@ -125,7 +125,7 @@ func wantTimedOut(t *testing.T, got, returned, cause error) {
 		t.Errorf("%v has TimeoutError %+v", got, timeout)
 	}
 	// As package net's callers ask.
-	if e, ok := got.(interface{ Timeout() bool }); !ok || !e.Timeout() { //nolint:errorlint // of got itself
+	if e, ok := got.(interface{ Timeout() bool }); !ok || !e.Timeout() {
 		t.Errorf("%v is not a timeout by its Timeout method", got)
 	}
 	if stormjib.NotAttempted(got) {
@@ -259,6 +259,11 @@ func TestTimeoutKeepsVerdicts(t *testing.T) {
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Fatalf("%v is no timeout", err)
 				}
+				// What a caller looks for in it is found as before.
+				_, found := errors.AsType[refusal](err)
+				if _, want := errors.AsType[refusal](test.err); found != want {
+					t.Errorf("a refusal is found: %t, want %t", found, want)
+				}
 				if got := stormjib.NotAttempted(err); got != test.notAttempted {
 					t.Errorf("NotAttempted = %t, want %t", got, test.notAttempted)
 				}
@@ -324,5 +329,7 @@ func boomPanic(context.Context) error { panic("boom") }
 
 func TestTimeoutNotPositive(t *testing.T) {
 	wantPanic(t, "stormjib: Timeout: 0s is not positive", func() { stormjib.Timeout(0) })
-	wantPanic(t, "stormjib: Timeout: -1s is not positive", func() { stormjib.Timeout(-time.Second) })
+	wantPanic(t, "stormjib: Timeout: -1s is not positive", func() {
+		stormjib.Timeout(-time.Second)
+	})
 }

@@ -152,7 +152,7 @@ func (b *Breaker) Auto() {
 	})
 }
 
-// Reset forgets all that the breaker has learned, the doubling of its open time
+// Reset forgets all that the breaker has learned, the growth of its open time
 // included, and closes it. Calls under way no longer count. A breaker that is forced
 // open or disabled stays so, and Stats go on counting.
 func (b *Breaker) Reset() {

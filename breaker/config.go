@@ -63,14 +63,14 @@ type Config struct {
 	FailingFor time.Duration
 
 	// OpenFor is how long the breaker stays open before it lets probes through.
-	// It doubles each time that the breaker opens again, and goes back by one step
-	// for every Window that it was closed. A random part of up to a fifth is taken
+	// It grows by half each time that the breaker opens again, and goes back by one
+	// step for every Window that it was closed. A random part of up to a fifth is taken
 	// off, so that many clients do not probe in step. If zero, 5s: short enough
 	// that a restart is not prolonged, long enough to let one happen; MaxOpenFor if
 	// that is shorter.
 	OpenFor time.Duration
 
-	// MaxOpenFor bounds OpenFor as it doubles, and what an error's RetryAfter can
+	// MaxOpenFor bounds OpenFor as it grows, and what an error's RetryAfter can
 	// ask for. If zero, 60s, or OpenFor if that is longer.
 	MaxOpenFor time.Duration
 
@@ -156,7 +156,7 @@ type settings struct {
 	base time.Time // what the breaker's times count from
 
 	width       int64 // of a bucket; 0: no rate is a rule
-	window      int64 // also the healthy time that takes back one doubling
+	window      int64 // also the healthy time that takes back one growth
 	minCalls    uint64
 	failureRate uint64 // billionths; 0: off
 	slowRate    uint64 // billionths; 0: off

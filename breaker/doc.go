@@ -49,7 +49,7 @@
 // # Defaults
 //
 // A zero [Config] opens when half of at least 10 calls in 30 s failed, or when all
-// calls for 2 s did; stays open for 5 s, doubling to 60 s; closes after 3 probes that
+// calls for 2 s did; stays open for 5 s, growing to 60 s; closes after 3 probes that
 // succeed; and then takes 2.5 s to let all calls through. Each field says why.
 //
 // # Failure modes

@@ -53,10 +53,13 @@ func (m *model) enter(s breaker.State) {
 // open enters Open and takes over the time that b has drawn.
 func (m *model) open(t *testing.T, b *breaker.Breaker, after time.Duration) {
 	t.Helper()
-	most := m.cfg.MaxOpenFor
-	if m.steps < 20 && m.cfg.OpenFor<<m.steps <= most {
-		most = m.cfg.OpenFor << m.steps
-		m.steps++
+	most := m.cfg.OpenFor
+	for range m.steps {
+		most += most / 2
+	}
+	if m.steps++; most >= m.cfg.MaxOpenFor {
+		most = m.cfg.MaxOpenFor
+		m.steps--
 	}
 	after = min(after, m.cfg.MaxOpenFor)
 	m.enter(breaker.Open)

@@ -101,7 +101,7 @@ type epoch struct {
 	plain bool // Closed, and a call without an error is a Success and needs no start
 	state State
 	mode  mode
-	steps int32 // how often the open time doubles when the breaker opens next
+	steps int32 // how often the open time grows when the breaker opens next
 	since int64
 	until int64 // Open: probes from then on. Ramp: its end.
 	err   *OpenError
@@ -272,14 +272,18 @@ func (b *Breaker) newEpoch(state State, mode mode, now int64, steps int32) *epoc
 	return e
 }
 
-// newOpen returns an open epoch whose time has doubled as many times as steps says.
-// The random part is taken off after the bound: else all clients that have reached
-// it would probe in step.
+// newOpen returns an open epoch whose time has grown as many times as steps says. It
+// grows by half, and does not double, since a recovery waits for the last one: that
+// is about a half of the outage so far, and would be all of it. The random part is
+// taken off after the bound: else all clients that have reached it would probe in
+// step.
 func (b *Breaker) newOpen(m mode, now int64, steps int32, after time.Duration) *epoch {
-	most, next := b.set.maxOpenFor, steps
-	open := most
-	if b.set.openFor <= most>>steps { // else it is over the bound, or overflows
-		open, next = b.set.openFor<<steps, steps+1
+	open, most, next := b.set.openFor, b.set.maxOpenFor, steps+1
+	for range steps {
+		open = later(open, open/2)
+	}
+	if open >= most {
+		open, next = most, steps // there is nothing more to take back, later
 	}
 	open -= rand.Int64N(open/5 + 1)
 	open = max(open, min(int64(after), most))

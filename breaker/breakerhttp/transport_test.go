@@ -104,7 +104,7 @@ func wantState(t *testing.T, b *breaker.Breaker, want breaker.State) {
 	}
 }
 
-func get(t *testing.T, ctx context.Context) *http.Request {
+func get(ctx context.Context, t *testing.T) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://prices.test/", http.NoBody)
 	if err != nil {
@@ -116,17 +116,19 @@ func get(t *testing.T, ctx context.Context) *http.Request {
 // send sends a request and is done with the response.
 func send(t *testing.T, rt http.RoundTripper) error {
 	t.Helper()
-	resp, err := rt.RoundTrip(get(t, t.Context()))
+	resp, err := rt.RoundTrip(get(t.Context(), t))
 	if err == nil {
 		resp.Body.Close()
 	}
 	return err
 }
 
+func toSuccess(*http.Response) breaker.Outcome { return breaker.Success }
+func toFailure(*http.Response) breaker.Outcome { return breaker.Failure }
+func toIgnored(*http.Response) breaker.Outcome { return breaker.Ignored }
+func toNothing(*http.Response) breaker.Outcome { return 99 }
+
 func TestTransportOutcome(t *testing.T) {
-	all := func(outcome breaker.Outcome) func(*http.Response) breaker.Outcome {
-		return func(*http.Response) breaker.Outcome { return outcome }
-	}
 	tests := []struct {
 		name      string
 		transport breakerhttp.Transport
@@ -188,22 +190,22 @@ func TestTransportOutcome(t *testing.T) {
 		}, "1 failed"},
 
 		{"Classify: failure", breakerhttp.Transport{
-			Base: answer(200), Classify: all(breaker.Failure),
+			Base: answer(200), Classify: toFailure,
 		}, "1 failed"},
 		{"Classify: success", breakerhttp.Transport{
-			Base: answer(503), Classify: all(breaker.Success),
+			Base: answer(503), Classify: toSuccess,
 		}, "1 succeeded"},
 		{"Classify: ignored", breakerhttp.Transport{
-			Base: answer(200), Classify: all(breaker.Ignored),
+			Base: answer(200), Classify: toIgnored,
 		}, "1 ignored"},
 		{"Classify goes before Count500", breakerhttp.Transport{
-			Base: answer(500), Classify: all(breaker.Success), Count500: true,
+			Base: answer(500), Classify: toSuccess, Count500: true,
 		}, "1 succeeded"},
 		{"Classify: none of the three", breakerhttp.Transport{
-			Base: answer(200), Classify: all(99),
+			Base: answer(200), Classify: toNothing,
 		}, "1 failed"},
 		{"Classify gets no errors", breakerhttp.Transport{
-			Base: roundTrip(fail), Classify: all(breaker.Success),
+			Base: roundTrip(fail), Classify: toSuccess,
 		}, "1 failed"},
 	}
 	for _, test := range tests {
@@ -249,7 +251,7 @@ func TestTransportContext(t *testing.T) {
 				defer cancel()
 				b := counting()
 				transport := &breakerhttp.Transport{Base: test.base, Breaker: by(b)}
-				if resp, err := transport.RoundTrip(get(t, ctx)); err == nil {
+				if resp, err := transport.RoundTrip(get(ctx, t)); err == nil {
 					resp.Body.Close()
 				}
 				wantOutcomes(t, b, test.want)
@@ -270,20 +272,23 @@ func cancelAfter(d time.Duration) func(context.Context) (context.Context, contex
 func TestTransportReturnsResponseUntouched(t *testing.T) {
 	for _, status := range []int{200, 429, 500, 503} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			r := get(t, t.Context())
-			base := response(r, status, "Retry-After", "1", "X-Other", "x")
-			before, body := *base, base.Body
-			before.Header = base.Header.Clone()
+			var base *http.Response
+			var before http.Response
 			transport := &breakerhttp.Transport{
-				Base:    roundTrip(func(*http.Request) (*http.Response, error) { return base, nil }),
+				Base: roundTrip(func(r *http.Request) (*http.Response, error) {
+					base = response(r, status, "Retry-After", "1", "X-Other", "x")
+					before = *base
+					before.Header = base.Header.Clone()
+					return base, nil
+				}),
 				Breaker: by(counting()),
 			}
-			got, err := transport.RoundTrip(r)
+			got, err := transport.RoundTrip(get(t.Context(), t))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer got.Body.Close()
-			if got != base || got.Body != body || !reflect.DeepEqual(*got, before) {
+			if got != base || !reflect.DeepEqual(*got, before) {
 				t.Errorf("the response is %+v, want %+v", got, before)
 			}
 			if text, err := io.ReadAll(got.Body); string(text) != "body" || err != nil {
@@ -333,12 +338,17 @@ func TestTransportClosesBody(t *testing.T) {
 		},
 		// These close it in Base, and once is enough.
 		{"sent", breakerhttp.Transport{Base: roundTrip(sent), Breaker: by(counting())}, ""},
-		{"sent without a breaker", breakerhttp.Transport{Base: roundTrip(sent), Breaker: by(nil)}, ""},
+		{
+			"sent without a breaker",
+			breakerhttp.Transport{Base: roundTrip(sent), Breaker: by(nil)},
+			"",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			body := &closeCounter{Reader: strings.NewReader("request")}
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://prices.test/", body)
+			r, err := http.NewRequestWithContext(
+				t.Context(), http.MethodPost, "http://prices.test/", body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -356,7 +366,7 @@ func TestTransportClosesBody(t *testing.T) {
 		})
 	}
 	t.Run("refused without a body", func(t *testing.T) {
-		r := get(t, t.Context())
+		r := get(t.Context(), t)
 		r.Body = nil
 		resp, err := (&breakerhttp.Transport{Breaker: by(open)}).RoundTrip(r)
 		if err == nil {
@@ -375,7 +385,7 @@ func TestTransportLeavesRequest(t *testing.T) {
 		"sent": counting(), "sent without a breaker": nil, "refused": open,
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := get(t, t.Context())
+			r := get(t.Context(), t)
 			r.Header.Set("X-Own", "own")
 			r.Trailer = http.Header{"X-Trailer": nil}
 			before := r.Clone(r.Context())
@@ -410,13 +420,13 @@ func TestTransportRefuses(t *testing.T) {
 			}),
 			Breaker: by(b),
 		}}
-		resp, err := client.Do(get(t, t.Context()))
+		resp, err := client.Do(get(t.Context(), t))
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
 
-		resp, err = client.Do(get(t, t.Context()))
+		resp, err = client.Do(get(t.Context(), t))
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -517,7 +527,7 @@ func TestTransportSlowBody(t *testing.T) {
 		}
 		begin := func() {
 			t.Helper()
-			resp, err := transport.RoundTrip(get(t, t.Context()))
+			resp, err := transport.RoundTrip(get(t.Context(), t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -576,7 +586,7 @@ func TestTransportHangingServer(t *testing.T) {
 			},
 		}
 		fetch := func() error {
-			resp, err := client.Do(get(t, t.Context()))
+			resp, err := client.Do(get(t.Context(), t))
 			if err == nil {
 				resp.Body.Close()
 			}
@@ -619,7 +629,7 @@ func TestTransportCallersThatCancel(t *testing.T) {
 		}
 		for range 200 {
 			ctx, cancel := cancelAfter(time.Second)(t.Context())
-			resp, err := client.Do(get(t, ctx))
+			resp, err := client.Do(get(ctx, t))
 			if err == nil {
 				resp.Body.Close()
 			}
@@ -643,7 +653,7 @@ func TestTransportHurriedClient(t *testing.T) {
 			Transport: &breakerhttp.Transport{Base: hanging(t), Breaker: by(b)},
 		}
 		for range 100 {
-			resp, err := client.Do(get(t, t.Context()))
+			resp, err := client.Do(get(t.Context(), t))
 			if err == nil {
 				resp.Body.Close()
 			}
@@ -778,7 +788,8 @@ func TestTransportUpgrade(t *testing.T) {
 	wantOutcomes(t, b, "1 succeeded") // while the connection goes on
 	body, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok {
-		t.Fatalf("the body of the %d is a %T, which cannot be written to", resp.StatusCode, resp.Body)
+		t.Fatalf("the body of the %d is a %T: it cannot be written to",
+			resp.StatusCode, resp.Body)
 	}
 	if _, err := io.WriteString(body, "hello\n"); err != nil {
 		t.Fatal(err)
@@ -807,7 +818,7 @@ func TestTransportConcurrently(t *testing.T) {
 	for _, want := range []string{"200", "503", "error", "200", "503", "error"} {
 		wg.Go(func() {
 			for range 100 {
-				r := get(t, t.Context())
+				r := get(t.Context(), t)
 				r.Header.Set("X-Want", want)
 				resp, err := transport.RoundTrip(r)
 				got := "error"
@@ -841,7 +852,7 @@ func TestStatusError(t *testing.T) {
 			t.Fatal(err)
 		}
 		var status *breakerhttp.StatusError
-		if !errors.As(got, &status) || status.StatusCode != 503 ||
+		if !errors.As(got, &status) || status.StatusCode != http.StatusServiceUnavailable ||
 			status.RetryAfter() != 30*time.Second {
 			t.Errorf("Classify got %#v", got)
 		}

@@ -108,7 +108,7 @@ func TestRefusalField(t *testing.T) {
 var now = time.Date(1994, time.November, 6, 8, 49, 37, 0, time.UTC)
 
 func TestParseRetryAfter(t *testing.T) {
-	const most = math.MaxInt64 / time.Second * time.Second
+	const most = 9223372036 * time.Second
 	tests := []struct {
 		name, value, date string
 		want              time.Duration // below 0: not readable
@@ -116,7 +116,10 @@ func TestParseRetryAfter(t *testing.T) {
 		{"seconds", "120", "", 120 * time.Second},
 		{"none", "0", "", 0},
 		{"spaces", " 7\t", "", 7 * time.Second},
-		{"a Date does not matter to seconds", "7", "Sun, 06 Nov 1994 09:49:37 GMT", 7 * time.Second},
+		{
+			"a Date does not matter to seconds",
+			"7", "Sun, 06 Nov 1994 09:49:37 GMT", 7 * time.Second,
+		},
 		{"below none", "-5", "", 0},
 		{"the most that fits", "9223372036", "", most},
 		{"more than a Duration holds", "9223372037", "", most},
@@ -171,7 +174,8 @@ func TestParseRetryAfter(t *testing.T) {
 // Both fields come from whoever answers, so from anybody.
 func FuzzParseRefusal(f *testing.F) {
 	for _, seed := range []string{
-		"shed;scope=replica", "open;scope=service;retry=?0", "shed", "", ";", "shed;;", "shed;scope=",
+		"shed;scope=replica", "open;scope=service;retry=?0", "shed", "", ";", "shed;;",
+		"shed;scope=",
 		" limit ; retry=?0 ", `shed;text="a;retry=?0"`, "x-1_y;scope=\x00", "shed, open", "é",
 	} {
 		f.Add(seed)

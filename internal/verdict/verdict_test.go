@@ -78,7 +78,7 @@ func forked(v any, branches ...error) error {
 }
 
 var (
-	silent    = errors.New("silent")
+	errSilent = errors.New("silent")
 	never     = linked(notAttempted(true), nil)
 	once      = linked(notAttempted(false), nil)
 	allowed   = linked(retryable(true), nil)
@@ -88,11 +88,13 @@ var (
 func wrapped(err error) error     { return fmt.Errorf("wrapped: %w", err) }
 func joinedAlone(err error) error { return errors.Join(err) }
 
-func after(seconds time.Duration) error { return linked(retryAfter(seconds*time.Second), nil) }
+func after(seconds int) error {
+	return linked(retryAfter(time.Duration(seconds)*time.Second), nil)
+}
 
-// deep applies wrap a thousand times.
+// deep applies wrap a hundred times.
 func deep(wrap func(error) error, err error) error {
-	for range 1000 {
+	for range 100 {
 		err = wrap(err)
 	}
 	return err
@@ -105,7 +107,7 @@ func TestNotAttempted(t *testing.T) {
 		want bool
 	}{
 		{"nil", nil, false},
-		{"an error that says nothing", silent, false},
+		{"an error that says nothing", errSilent, false},
 		{"yes", never, true},
 		{"no", once, false},
 		{"another verdict is not this one", after(1), false},
@@ -120,15 +122,15 @@ func TestNotAttempted(t *testing.T) {
 		// have charged the card.
 		{"a join of all", errors.Join(never, never), true},
 		{"a join of one that says no", errors.Join(never, once), false},
-		{"a join of one that says nothing", errors.Join(never, silent), false},
-		{"the order does not matter", errors.Join(silent, never), false},
-		{"a join of none that says yes", errors.Join(silent, silent), false},
+		{"a join of one that says nothing", errors.Join(never, errSilent), false},
+		{"the order does not matter", errors.Join(errSilent, never), false},
+		{"a join of none that says yes", errors.Join(errSilent, errSilent), false},
 		{"two verbs", fmt.Errorf("%w, then %w", never, never), true},
-		{"two verbs, one silent", fmt.Errorf("%w, then %w", never, silent), false},
+		{"two verbs, one silent", fmt.Errorf("%w, then %w", never, errSilent), false},
 		{"a join in a join", errors.Join(never, wrapped(errors.Join(never, never))), true},
 		{
 			"a join in a join, one silent",
-			errors.Join(never, wrapped(errors.Join(never, silent))), false,
+			errors.Join(never, wrapped(errors.Join(never, errSilent))), false,
 		},
 		{"joins in depth", deep(joinedAlone, never), true},
 
@@ -136,7 +138,7 @@ func TestNotAttempted(t *testing.T) {
 		{"only nil branches", fork{[]error{nil, nil}}, false},
 		{"an empty join", fork{[]error{}}, false},
 		{"a join of nil", fork{}, false},
-		{"a join that answers itself", forked(notAttempted(true), silent), true},
+		{"a join that answers itself", forked(notAttempted(true), errSilent), true},
 		{"a join that answers itself: no", forked(notAttempted(false), never, never), false},
 	}
 	for _, test := range tests {
@@ -155,7 +157,7 @@ func TestRetryAfter(t *testing.T) {
 		want time.Duration
 	}{
 		{"nil", nil, 0},
-		{"an error that says nothing", silent, 0},
+		{"an error that says nothing", errSilent, 0},
 		{"some time", after(3), 3 * time.Second},
 		{"no time", after(0), 0},
 		{"a server's clock that is ahead", after(-3), 0},
@@ -171,13 +173,13 @@ func TestRetryAfter(t *testing.T) {
 
 		// Two quotas at once: a call after the shorter one runs into the longer.
 		{"the longest of a join", errors.Join(after(1), after(3), after(2)), 3 * time.Second},
-		{"silence does not count", errors.Join(silent, after(1)), time.Second},
-		{"a join of none that says", errors.Join(silent, silent), 0},
+		{"silence does not count", errors.Join(errSilent, after(1)), time.Second},
+		{"a join of none that says", errors.Join(errSilent, errSilent), 0},
 		{"a join of negative ones", errors.Join(after(-1), after(-2)), 0},
 		{"two verbs", fmt.Errorf("%w, then %w", after(1), after(3)), 3 * time.Second},
 		{
 			"a join in a join",
-			errors.Join(after(1), wrapped(errors.Join(silent, after(3)))), 3 * time.Second,
+			errors.Join(after(1), wrapped(errors.Join(errSilent, after(3)))), 3 * time.Second,
 		},
 		{"joins in depth", deep(joinedAlone, after(3)), 3 * time.Second},
 
@@ -203,7 +205,7 @@ func TestRetryable(t *testing.T) {
 		want bool
 	}{
 		{"nil", nil, true},
-		{"an error that says nothing forbids nothing", silent, true},
+		{"an error that says nothing forbids nothing", errSilent, true},
 		{"yes", allowed, true},
 		{"no", forbidden, false},
 		{"another verdict is not this one", once, true},
@@ -215,11 +217,14 @@ func TestRetryable(t *testing.T) {
 
 		// One layer retries. Where any of two calls has been retried already,
 		// trying both again would multiply the attempts.
-		{"one branch forbids it", errors.Join(allowed, forbidden, silent), false},
+		{"one branch forbids it", errors.Join(allowed, forbidden, errSilent), false},
 		{"the order does not matter", errors.Join(forbidden, allowed), false},
-		{"none forbids it", errors.Join(allowed, silent), true},
-		{"two verbs", fmt.Errorf("%w, then %w", silent, forbidden), false},
-		{"a join in a join", errors.Join(allowed, wrapped(errors.Join(silent, forbidden))), false},
+		{"none forbids it", errors.Join(allowed, errSilent), true},
+		{"two verbs", fmt.Errorf("%w, then %w", errSilent, forbidden), false},
+		{
+			"a join in a join",
+			errors.Join(allowed, wrapped(errors.Join(errSilent, forbidden))), false,
+		},
 		{"joins in depth", deep(joinedAlone, forbidden), false},
 
 		{"nil branches are no errors", fork{[]error{nil, forbidden}}, false},
@@ -241,7 +246,7 @@ func TestRetryable(t *testing.T) {
 // something is down: errors.As would allocate for each.
 func TestAllocatesNothing(t *testing.T) {
 	err := wrapped(errors.Join(
-		wrapped(linked(notAttempted(true), silent)),
+		wrapped(linked(notAttempted(true), errSilent)),
 		fmt.Errorf("%w and %w", after(3), forbidden),
 	))
 	allocs := testing.AllocsPerRun(100, func() {

@@ -1,0 +1,166 @@
+// Storm runs real services on loopback TCP into a real fault and compares what
+// three ways of calling a dependency make of it: bare (timeouts only), tuned
+// (the static code a careful engineer writes: a semaphore and a short timeout)
+// and stormjib (the library on its defaults).
+//
+//	go run ./examples/storm
+//	go run ./examples/storm -list
+//	go run ./examples/storm -scenario outage -json outage.json
+//
+// # Fairness
+//
+// Each variant has a generator, a front service and a dependency of its own,
+// each a process of its own, fresh for the run. The traffic is open loop: the
+// arrivals are drawn beforehand from the seed, are the same for every variant,
+// and latency counts from the moment a request should have left. The front
+// service runs the same handler in every variant, fallback included; what
+// differs is only what stands between that handler and the dependency. A
+// dependency whose slots are all busy queues; work whose caller has left is
+// skipped while it still queues, and finished once it has a slot.
+//
+// A run is invalid, reported and repeated when a generator fell behind its own
+// schedule (p99 above 5 ms), reached its cap on requests in flight, or when any
+// process met a limit on files or ports: such a run measures the machine.
+//
+// # Exit codes
+//
+//	0    every promise was kept
+//	1    a promise was broken, or the bare variant kept them all and the
+//	     scenario shows nothing
+//	2    wrong usage, or the environment does not allow a run
+//	3    no valid run in three attempts
+//	130  interrupted; what was measured so far is printed, marked partial
+//
+// "go run" itself reports every code but 0 as 1; build the program where the
+// difference matters.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// The exit codes of the package comment.
+const (
+	exitKept        = 0
+	exitBroken      = 1
+	exitUsage       = 2
+	exitInvalid     = 3
+	exitInterrupted = 130
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == roleArgument {
+		// An interrupt at the terminal reaches the whole process group. Actors
+		// leave it to their parent, which still wants their last lines.
+		signal.Ignore(os.Interrupt)
+		os.Exit(act(os.Args[2], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// settings are the flags, checked.
+type settings struct {
+	scenarios []*Scenario
+	duration  time.Duration // zero: each scenario's own
+	seed      uint64
+	json      string
+}
+
+// run is main without the process around it, so that tests can call it.
+func run(args []string, stdout, stderr io.Writer) int {
+	set, code, err := parse(args, stdout)
+	if err != nil {
+		complain(stderr, err)
+	}
+	if set == nil {
+		return code
+	}
+	file, err := openReport(set.json, stdout)
+	if err != nil {
+		complain(stderr, err)
+		return exitUsage
+	}
+	if set.json == "-" {
+		stdout = stderr // The report has stdout to itself.
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	report := tour(ctx, set, newScreen(stdout))
+	if err := report.write(file); err != nil {
+		complain(stderr, err)
+		return exitUsage
+	}
+	if report.Error != "" {
+		complain(stderr, report.Error)
+	}
+	return report.Exit
+}
+
+func complain(stderr io.Writer, what any) {
+	_, _ = fmt.Fprintln(stderr, "storm:", what)
+}
+
+// parse reads the flags. Without settings there is nothing to run and the code
+// says why: help and -list are done, anything else was wrong.
+func parse(args []string, stdout io.Writer) (set *settings, code int, err error) {
+	flags := flag.NewFlagSet("storm", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // Errors are told once, and not with all flags behind them.
+	name := flags.String("scenario", "all", "the `NAME` of one scenario, or all")
+	list := flags.Bool("list", false, "list the scenarios and what each shows")
+	duration := flags.Duration("duration", 0,
+		"measured time per scenario (default the scenario's own)")
+	seed := flags.Uint64("seed", 1, "seed of arrivals and service times")
+	json := flags.String("json", "", "write every figure to `FILE`; - is stdout")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(stdout)
+		flags.Usage()
+		return nil, exitKept, nil
+	} else if err != nil {
+		return nil, exitUsage, err
+	}
+	if flags.NArg() > 0 {
+		return nil, exitUsage, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if *list {
+		for _, s := range scenarios {
+			_, _ = fmt.Fprintf(stdout, "%-10s %s\n", s.Name, s.Shows)
+		}
+		return nil, exitKept, nil
+	}
+	chosen, err := choose(*name, *duration)
+	if err != nil {
+		return nil, exitUsage, err
+	}
+	return &settings{chosen, *duration, *seed, *json}, exitKept, nil
+}
+
+// choose finds the scenarios by name and reports a duration too short for what
+// they promise: the faults keep their times, so a short run would end in one.
+func choose(name string, duration time.Duration) ([]*Scenario, error) {
+	chosen := scenarios
+	if name != "all" {
+		s := find(name)
+		if s == nil {
+			return nil, fmt.Errorf("no scenario %q; -list shows them", name)
+		}
+		chosen = []*Scenario{s}
+	}
+	if duration < 0 {
+		return nil, fmt.Errorf("-duration %v is negative", duration)
+	}
+	for _, s := range chosen {
+		if duration != 0 && duration < s.Needs {
+			return nil, fmt.Errorf("-duration %v is too short: %s needs %v to show its promise",
+				duration, s.Name, s.Needs)
+		}
+	}
+	return chosen, nil
+}

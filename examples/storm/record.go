@@ -1,0 +1,261 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Record is everything one variant's run left behind.
+type Record struct {
+	Scenario *Scenario
+	Variant  string
+	Length   time.Duration // measured
+	Through  time.Duration // settled so far; Length when the run is complete
+	Plan     []Arrival
+	Outcomes []Outcome // by arrival; no Result: not settled
+	Samples  []Sample  // by tick
+	Trouble  map[string]int
+	Stats    json.RawMessage
+	Served   *Served
+}
+
+// Tick is one line of the stream that a run is: whoever shows a storm, be it
+// the terminal or a page, reads nothing else while it lasts.
+type Tick struct {
+	Scenario string `json:"scenario"`
+	Variant  string `json:"variant"`
+	At       Millis `json:"at_ms"` // its start
+	Phase    string `json:"phase"`
+	Span
+	Goroutines int      `json:"goroutines"` // peaks of the front service
+	ConnsIn    int      `json:"conns_in"`
+	ConnsOut   int      `json:"conns_out"`
+	Breaker    []string `json:"breaker,omitempty"` // states seen, in order
+}
+
+// Span sums up the requests that were to start within a stretch of time.
+type Span struct {
+	Offered   int    `json:"offered"`
+	Good      int    `json:"goodput"` // live or stale
+	Live      int    `json:"live"`
+	Stale     int    `json:"stale"`
+	Late      int    `json:"late"`
+	Failed    int    `json:"failed"`
+	Dependent int    `json:"dependent"`      // offered and in need of the dependency
+	Served    int    `json:"dependent_live"` // of these, answered live
+	P50       Millis `json:"p50_ms"`         // over all that were offered
+	P99       Millis `json:"p99_ms"`
+	Max       Millis `json:"max_ms"`
+}
+
+// errors counts the requests that were not answered.
+func (s *Span) errors() int { return s.Late + s.Failed }
+
+// Millis is a duration that reads as milliseconds in JSON.
+type Millis time.Duration
+
+// MarshalJSON writes the milliseconds with microseconds as their fraction.
+func (m Millis) MarshalJSON() ([]byte, error) {
+	return json.Marshal(float64(time.Duration(m).Microseconds()) / 1000)
+}
+
+func newRecord(s *Scenario, variant string, plan []Arrival, length time.Duration) *Record {
+	return &Record{
+		Scenario: s,
+		Variant:  variant,
+		Length:   length,
+		Plan:     plan,
+		Outcomes: make([]Outcome, len(plan)),
+		Samples:  make([]Sample, (length+s.Tick-1)/s.Tick),
+		Trouble:  make(map[string]int),
+	}
+}
+
+// add takes what an actor wrote.
+func (r *Record) add(e event) {
+	for _, o := range e.Outcomes {
+		r.Outcomes[o.Index] = o
+	}
+	if e.Through != nil {
+		r.Through = max(r.Through, *e.Through)
+	}
+	if s := e.Sample; s != nil && s.Tick < len(r.Samples) {
+		r.Samples[s.Tick] = *s
+	}
+	if e.Final == nil {
+		return
+	}
+	for what, n := range e.Final.Trouble {
+		r.Trouble[what] += n
+	}
+	if e.Final.Stats != nil {
+		r.Stats = e.Final.Stats
+	}
+	if e.Final.Served != nil {
+		r.Served = e.Final.Served
+	}
+}
+
+// settled returns the outcomes, with their arrivals' times, of the requests
+// that were to start in [from, until).
+func (r *Record) settled(from, until time.Duration) []Outcome {
+	var found []Outcome
+	for i, o := range r.Outcomes {
+		if at := r.Plan[i].At; at >= from && at < until && o.Result != "" {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// tick sums up the requests that were to start in tick i.
+func (r *Record) tick(i int) Tick {
+	from := time.Duration(i) * r.Scenario.Tick
+	s := r.Samples[i]
+	return Tick{
+		Scenario:   r.Scenario.Name,
+		Variant:    r.Variant,
+		At:         Millis(from),
+		Phase:      r.Scenario.phase(from),
+		Span:       r.span(from, min(from+r.Scenario.Tick, r.Length)),
+		Goroutines: s.Goroutines,
+		ConnsIn:    s.ConnsIn,
+		ConnsOut:   s.ConnsOut,
+		Breaker:    s.Breaker,
+	}
+}
+
+// complete reports whether every request of tick i is settled.
+func (r *Record) complete(i int) bool {
+	return min(time.Duration(i+1)*r.Scenario.Tick, r.Length) <= r.Through
+}
+
+// ticks returns all that are complete.
+func (r *Record) ticks() []Tick {
+	var all []Tick
+	for i := range r.Samples {
+		if r.complete(i) {
+			all = append(all, r.tick(i))
+		}
+	}
+	return all
+}
+
+// span sums up the requests that were to start in [from, until).
+func (r *Record) span(from, until time.Duration) Span {
+	var s Span
+	var latencies []time.Duration
+	for _, o := range r.settled(from, until) {
+		latencies = append(latencies, o.Latency)
+		s.count(o.Result)
+		if r.Plan[o.Index].Dependent {
+			s.Dependent++
+			if o.Result == Live {
+				s.Served++
+			}
+		}
+	}
+	slices.Sort(latencies)
+	s.P50 = Millis(percentile(latencies, 0.50))
+	s.P99 = Millis(percentile(latencies, 0.99))
+	s.Max = Millis(percentile(latencies, 1))
+	return s
+}
+
+func (s *Span) count(r Result) {
+	s.Offered++
+	switch r {
+	case Live:
+		s.Live++
+	case Stale:
+		s.Stale++
+	case Late:
+		s.Late++
+	case Failed:
+		s.Failed++
+	}
+	s.Good = s.Live + s.Stale
+}
+
+// goroutines returns the front service's peak.
+func (r *Record) goroutines() int {
+	peak := 0
+	for _, s := range r.Samples {
+		peak = max(peak, s.Goroutines)
+	}
+	return peak
+}
+
+// conns returns the peak of the front service's connections, in and out.
+func (r *Record) conns() int {
+	peak := 0
+	for _, s := range r.Samples {
+		peak = max(peak, s.ConnsIn+s.ConnsOut)
+	}
+	return peak
+}
+
+// lag returns the p99 of how far the generator fell behind its schedule,
+// warm-up included.
+func (r *Record) lag() time.Duration {
+	var lags []time.Duration
+	for _, o := range r.settled(-r.Scenario.Warmup, r.Length) {
+		lags = append(lags, o.Lag)
+	}
+	slices.Sort(lags)
+	return percentile(lags, 0.99)
+}
+
+// fullService is the share of dependent requests answered live that counts as
+// recovered.
+const fullService = 0.99
+
+// recovery returns the time from the instant a fault ended to the first tick
+// since which service has been full: at least 99 % over that tick and the next
+// one, and over every later pair. Pairs, since a single tick holds too few
+// requests to tell 99 % from one slow answer. False: not within this run.
+func (r *Record) recovery(ended time.Duration) (took time.Duration, ok bool) {
+	ticks := r.ticks()
+	recovered := len(ticks)
+	for i := len(ticks) - 2; i >= 0 && time.Duration(ticks[i].At) >= ended; i-- {
+		offered := ticks[i].Dependent + ticks[i+1].Dependent
+		live := ticks[i].Served + ticks[i+1].Served
+		if float64(live) < fullService*float64(offered) {
+			break
+		}
+		recovered = i
+	}
+	if recovered == len(ticks) {
+		return 0, false
+	}
+	return time.Duration(ticks[recovered].At) - ended, true
+}
+
+// percentile returns the nearest-rank percentile of sorted values: one that was
+// measured, never one between two. It is zero when there are none.
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	rank := int(math.Ceil(p * float64(len(sorted))))
+	return sorted[max(rank, 1)-1]
+}
+
+// lagLimit is the generator's p99 lag above which a run is invalid.
+const lagLimit = 5 * time.Millisecond
+
+// invalid returns why the run must not count; nothing if it may.
+func (r *Record) invalid() []string {
+	var reasons []string
+	for what, n := range r.Trouble {
+		reasons = append(reasons, r.Variant+": "+what+" ("+plural(n, "time")+")")
+	}
+	if lag := r.lag(); lag > lagLimit {
+		reasons = append(reasons, r.Variant+": the generator lagged "+short(lag)+" at p99")
+	}
+	slices.SortFunc(reasons, strings.Compare)
+	return reasons
+}

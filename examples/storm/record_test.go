@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+// example is a complete record of eight ticks of ten requests, half of them
+// dependent, all live after 10 ms but for what spoil makes of them.
+func example(variant string, spoil ...func(i int, at time.Duration, o *Outcome)) *Record {
+	var plan []Arrival
+	for i := range 80 {
+		at := time.Duration(i) * 10 * time.Millisecond
+		plan = append(plan, Arrival{At: at, Dependent: i%2 == 0})
+	}
+	r := newRecord(squall, variant, plan, squall.Duration)
+	r.Through = r.Length
+	for i := range plan {
+		r.Outcomes[i] = Outcome{Index: i, Latency: 10 * time.Millisecond, Result: Live}
+		for _, f := range spoil {
+			f(i, plan[i].At, &r.Outcomes[i])
+		}
+	}
+	return r
+}
+
+// staleBetween makes the dependent requests of [from, until) stale.
+func staleBetween(from, until time.Duration) func(int, time.Duration, *Outcome) {
+	return func(i int, at time.Duration, o *Outcome) {
+		if i%2 == 0 && at >= from && at < until {
+			o.Result = Stale
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	hundred := make([]time.Duration, 100)
+	for i := range hundred {
+		hundred[i] = time.Duration(i + 1)
+	}
+	tests := []struct {
+		sorted []time.Duration
+		p      float64
+		want   time.Duration
+	}{
+		{nil, 0.5, 0},
+		{hundred[:1], 0.5, 1},
+		{hundred[:1], 0.99, 1},
+		{hundred[:2], 0.5, 1},
+		{hundred[:3], 0.5, 2},
+		{hundred, 0.5, 50},
+		{hundred, 0.99, 99},
+		{hundred, 1, 100},
+		{hundred, 0, 1},
+	}
+	for _, tt := range tests {
+		if got := percentile(tt.sorted, tt.p); got != tt.want {
+			t.Errorf("percentile %v of %d values = %d, want %d", tt.p, len(tt.sorted), got, tt.want)
+		}
+	}
+}
+
+func TestTick(t *testing.T) {
+	r := example("bare", func(i int, _ time.Duration, o *Outcome) {
+		switch i { // All in the third tick.
+		case 20:
+			o.Result = Stale
+		case 21:
+			*o = Outcome{Index: i, Latency: 300 * time.Millisecond, Result: Late}
+		case 22:
+			*o = Outcome{Index: i, Latency: time.Millisecond, Result: Failed}
+		}
+	})
+	r.Samples[2] = Sample{Tick: 2, Goroutines: 5, ConnsIn: 3, ConnsOut: 2}
+	got := fmt.Sprintf("%+v", r.tick(2))
+	want := fmt.Sprintf("%+v", Tick{
+		Scenario: "squall", Variant: "bare", At: Millis(200 * time.Millisecond), Phase: "hang",
+		Span: Span{
+			Offered: 10, Good: 8, Live: 7, Stale: 1, Late: 1, Failed: 1, Dependent: 5, Served: 3,
+			P50: Millis(10 * time.Millisecond), P99: Millis(300 * time.Millisecond),
+			Max: Millis(300 * time.Millisecond),
+		},
+		Goroutines: 5, ConnsIn: 3, ConnsOut: 2,
+	})
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestTicksOfPartialRun(t *testing.T) {
+	r := example("bare")
+	r.Through = 350 * time.Millisecond
+	if got := len(r.ticks()); got != 3 {
+		t.Errorf("%d ticks are complete, want 3", got)
+	}
+}
+
+func TestRecovery(t *testing.T) {
+	const ms = time.Millisecond
+	tests := []struct {
+		name  string
+		spoil func(int, time.Duration, *Outcome)
+		took  time.Duration
+		never bool
+	}{
+		{"at once", staleBetween(200*ms, 500*ms), 0, false},
+		{"one tick later", staleBetween(200*ms, 600*ms), 100 * ms, false},
+		{"in the middle of a tick", staleBetween(200*ms, 550*ms), 100 * ms, false},
+		{"a relapse", staleBetween(700*ms, 710*ms), 0, true},
+		{"never", staleBetween(200*ms, 800*ms), 0, true},
+	}
+	for _, tt := range tests {
+		took, ok := example("bare", tt.spoil).recovery(500 * ms)
+		if took != tt.took || ok == tt.never {
+			t.Errorf("%s: %v, %t; want %v, %t", tt.name, took, ok, tt.took, !tt.never)
+		}
+	}
+}
+
+func TestInvalid(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(*Record)
+		want  string
+	}{
+		{"as it should be", func(*Record) {}, ""},
+		{"a few laggards", func(r *Record) { r.Outcomes[0].Lag = time.Second }, "lagged"},
+		{"lag within the limit", func(r *Record) {
+			for i := range r.Outcomes {
+				r.Outcomes[i].Lag = lagLimit
+			}
+		}, ""},
+		{"files", func(r *Record) {
+			r.add(event{Final: &Final{Trouble: map[string]int{"too many open files": 2}}})
+		}, "bare: too many open files (2 times)"},
+		{"cap", func(r *Record) {
+			r.add(event{Final: &Final{Trouble: map[string]int{capReached: 1}}})
+		}, "bare: in-flight cap reached (1 time)"},
+	}
+	for _, tt := range tests {
+		r := example("bare")
+		tt.spoil(r)
+		got := strings.Join(invalid([]*Record{example("tuned"), r}), ", ")
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestConclude(t *testing.T) {
+	late := func(_ int, _ time.Duration, o *Outcome) { o.Result = Late }
+	s := *squall
+	s.Promises = []Promise{{
+		Text: "answered", Unit: "%", AtLeast: 99,
+		Value: func(own, _ *Record) float64 {
+			t := own.span(0, own.Length)
+			return percent(t.Good, t.Offered)
+		},
+	}, {
+		Text: "errors, of bare's", Unit: "%", AtMost: 100,
+		Value: func(own, bare *Record) float64 {
+			own1, bare1 := own.span(0, own.Length), bare.span(0, bare.Length)
+			return 100 * float64(own1.errors()) / max(float64(bare1.errors()), 1)
+		},
+	}}
+	tests := []struct {
+		name        string
+		bare, guard *Record
+		code        int
+		says        string
+	}{
+		{"kept", example("bare", late), example("stormjib"), exitKept, "KEPT"},
+		{"broken", example("bare", late), example("stormjib", late), exitBroken, "BROKEN"},
+		{"shows nothing", example("bare"), example("stormjib"), exitBroken, "SHOWS NOTHING"},
+	}
+	for _, tt := range tests {
+		code, why := conclude(judge(&s, []*Record{tt.bare, tt.guard}))
+		if code != tt.code || !strings.HasPrefix(why, tt.says) {
+			t.Errorf("%s: %d, %q", tt.name, code, why)
+		}
+	}
+}
+
+func TestPromiseNever(t *testing.T) {
+	for _, p := range []Promise{{AtMost: 7}, {AtLeast: 7}} {
+		if p.kept(math.NaN()) {
+			t.Errorf("%s is kept by what is no number", p.target())
+		}
+	}
+	if (Promise{AtMost: 7}).kept(math.Inf(1)) {
+		t.Error("never is within 7")
+	}
+	if text, err := Number(math.Inf(1)).MarshalJSON(); string(text) != "null" || err != nil {
+		t.Errorf("never is %s, %v in JSON, want null", text, err)
+	}
+}
+
+// What is piped is plain: letters, digits, lines, nothing that moves a cursor.
+func TestPlainText(t *testing.T) {
+	var out bytes.Buffer
+	r := newScenarioReport(squall, squall.Duration)
+	stale := staleBetween(0, 100*time.Millisecond)
+	records := []*Record{example("bare"), example("stormjib", stale)}
+	for i := range records[1].Samples {
+		records[1].Samples[i].Breaker = []string{"open", "half-open"}
+	}
+	show := newScreen(&out)
+	show.open(r)
+	r.calibrated(400)
+	show.calibrated(r)
+	for _, record := range records {
+		for _, tick := range record.ticks() {
+			show.tick(tick)
+		}
+	}
+	r.take(records)
+	r.Valid, r.Promises = true, judge(squall, records)
+	show.repeat([]string{"bare: a reason"})
+	show.close(r)
+	show.interrupted(r)
+	for _, c := range out.String() {
+		if c != '\n' && (c < ' ' || c > '~') {
+			t.Fatalf("%q in\n%s", c, &out)
+		}
+	}
+	for _, want := range []string{"|c|h||after", "HHHHHHHH", "88888888", "a reason", "PARTIAL"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+}
+
+func TestLevels(t *testing.T) {
+	if share(0, 100) != 0 || share(1, 100) != 1 || share(99, 100) != 7 || share(100, 100) != 8 {
+		t.Error("a share of one in a hundred, and of all but one, must be told from none and all")
+	}
+	for _, tt := range []struct {
+		d    time.Duration
+		want int
+	}{
+		{0, 0},
+		{time.Millisecond, 1},
+		{100 * time.Millisecond, 5},
+		{time.Second, 8},
+		{time.Hour, 8},
+	} {
+		if got := magnitude(tt.d, time.Second); got != tt.want {
+			t.Errorf("magnitude(%v) = %d, want %d", tt.d, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Arrival is one request of the schedule.
+type Arrival struct {
+	At        time.Duration // since the start of measuring; the warm-up is negative
+	Dependent bool
+}
+
+// The seeded streams. Each purpose has its own, so that drawing more from one
+// does not shift another.
+const (
+	streamArrivals = iota + 1
+	streamService
+	streamLocal
+)
+
+// schedule draws the arrivals of a run: Poisson, as independent users are, at
+// the scenario's multiples of the capacity in requests a second. A rate that
+// changes is met by thinning: candidates come at the highest rate, and each is
+// kept with the probability of its time. Generator and parent both draw it, so
+// what crosses between them is an index.
+func schedule(s *Scenario, capacity float64, length time.Duration, seed uint64) []Arrival {
+	rng := rand.New(rand.NewPCG(seed, streamArrivals))
+	highest := 0.0
+	for _, l := range s.Load {
+		highest = max(highest, l.Multiple)
+	}
+	mean := float64(time.Second) / (highest * capacity)
+	var plan []Arrival
+	t := -s.Warmup
+	for {
+		t += time.Duration(rng.ExpFloat64() * mean)
+		if t >= length {
+			return plan
+		}
+		keep := rng.Float64()*highest < s.multiple(t)
+		dependent := rng.Float64() < s.Topology.Dependent
+		if keep {
+			plan = append(plan, Arrival{At: t, Dependent: dependent})
+		}
+	}
+}
+
+// work returns how long request id works: exponential around the mean, capped
+// at five times it so that one draw cannot pass for a fault. It depends on the
+// seed and the request alone: a request is as much work in every variant, in
+// whatever order they are served.
+func work(seed, stream, id uint64, mean time.Duration) time.Duration {
+	rng := rand.New(rand.NewPCG(seed^stream<<56, id))
+	return time.Duration(min(rng.ExpFloat64(), 5) * float64(mean))
+}

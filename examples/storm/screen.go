@@ -1,0 +1,202 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// screen shows a storm in a terminal, or as plain text where its output goes
+// anywhere else: no escape codes, no line written twice.
+type screen struct {
+	out      io.Writer
+	terminal bool
+	scenario *Scenario
+	ticks    map[Millis][]Tick // by time, until every variant has reached it
+}
+
+// newScreen finds out whether out is a terminal.
+func newScreen(out io.Writer) *screen {
+	s := &screen{out: out}
+	if file, ok := out.(*os.File); ok && os.Getenv("TERM") != "dumb" {
+		info, err := file.Stat()
+		s.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return s
+}
+
+func (s *screen) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.out, format, args...)
+}
+
+// open says what is about to be shown and what is promised.
+func (s *screen) open(r *ScenarioReport) {
+	s.scenario, s.ticks = r.scenario, make(map[Millis][]Tick)
+	t := r.scenario.Topology
+	s.printf("%s: %s\n\n", r.Name, r.Shows)
+	for _, v := range r.scenario.Variants {
+		s.printf("  %-9s %s\n", v.Name, v.About)
+	}
+	s.printf("\nThe handler is the same for all, a stale copy as fallback included. "+
+		"Users wait %v.\n%s promises:\n", t.Patience, mainName)
+	for i, p := range r.scenario.Promises {
+		s.printf("  %d. %s: %s\n", i+1, p.Text, p.target())
+	}
+	s.printf("\n")
+}
+
+func (p Promise) target() string {
+	if p.AtLeast != 0 {
+		return fmt.Sprintf("at least %g %s", p.AtLeast, p.Unit)
+	}
+	return fmt.Sprintf("at most %g %s", p.AtMost, p.Unit)
+}
+
+// calibrated says what was measured before the run and what is sent in it.
+func (s *screen) calibrated(r *ScenarioReport) {
+	t := r.scenario.Topology
+	s.printf("capacity %.0f req/s measured (%d slots, %v each on average); offered:",
+		r.Capacity, t.Slots, t.Service)
+	for _, l := range r.Load {
+		s.printf(" %.2f of it, %.0f req/s", l.Multiple, l.PerS)
+	}
+	s.printf("\nwarming up for %v, then measuring %v; three processes for each variant\n",
+		r.scenario.Warmup, time.Duration(r.Duration))
+}
+
+// progressEvery is how much of the run a plain-text line of progress covers.
+const progressEvery = 2 * time.Second
+
+// tick shows progress: in a terminal in one line, elsewhere a line now and
+// then. Variants that run side by side share it, once all have got there.
+func (s *screen) tick(t Tick) {
+	ticks := append(s.ticks[t.At], t)
+	s.ticks[t.At] = ticks
+	if len(ticks) < len(s.scenario.Variants) && !s.scenario.OneByOne {
+		return
+	}
+	delete(s.ticks, t.At)
+	at := time.Duration(t.At)
+	if !s.terminal && at%progressEvery != 0 {
+		return
+	}
+	slices.SortFunc(ticks, func(a, b Tick) int {
+		return s.scenario.order(a.Variant) - s.scenario.order(b.Variant)
+	})
+	var line strings.Builder
+	fmt.Fprintf(&line, "%5.1f s  %-7s answered in time:", at.Seconds(), t.Phase)
+	for _, t := range ticks {
+		fmt.Fprintf(&line, "  %s %3.0f %%", t.Variant, percent(t.Good, t.Offered))
+	}
+	if s.terminal {
+		s.printf("\r\x1b[K%s", &line)
+	} else {
+		s.printf("%s\n", &line)
+	}
+}
+
+// endProgress leaves the line of progress behind.
+func (s *screen) endProgress() {
+	if s.terminal {
+		s.printf("\r\x1b[K")
+	}
+}
+
+func (s *screen) repeat(reasons []string) {
+	s.endProgress()
+	s.printf("this run is invalid and does not count:\n")
+	for _, reason := range reasons {
+		s.printf("  %s\n", reason)
+	}
+}
+
+func (s *screen) interrupted(r *ScenarioReport) {
+	s.endProgress()
+	s.printf("\nPARTIAL: the run was cut short")
+	if len(r.records) == 0 {
+		s.printf(" before anything was measured\n")
+		return
+	}
+	s.printf("; what was measured until then:\n")
+	s.timelines(r.records)
+	s.table(r)
+}
+
+// close shows what came out; of a scenario without a valid run, only that.
+func (s *screen) close(r *ScenarioReport) {
+	s.endProgress()
+	if !r.Valid {
+		s.printf("\n%s\n\n", r.Verdict)
+		return
+	}
+	s.timelines(r.records)
+	s.table(r)
+	for i, v := range r.Promises {
+		s.printf("%d. %s: %s\n", i+1, v.Text, r.scenario.Promises[i].target())
+		var line strings.Builder
+		for _, variant := range r.scenario.Variants {
+			verdict := "broken"
+			if v.Kept[variant.Name] {
+				verdict = "kept"
+			}
+			fmt.Fprintf(&line, "   %-8s %8s %-6s", variant.Name, v.Values[variant.Name], verdict)
+		}
+		s.printf("%s\n", strings.TrimRight(line.String(), " "))
+	}
+	s.printf("\n%s\n\n", r.Verdict)
+}
+
+// table prints a line of figures for each variant.
+func (s *screen) table(r *ScenarioReport) {
+	s.printf("%-9s %9s %8s %7s %7s %7s %7s %8s %11s %6s %7s\n", "", "goodput/s", "success",
+		"live", "p50", "p99", "max", "recovery", "goroutines", "conns", "lag p99")
+	for _, v := range r.Variants {
+		t := v.Total
+		recovery := "never"
+		switch {
+		case v.Recovery != nil:
+			recovery = fmt.Sprintf("%.1f s", *v.Recovery)
+		case v.Measured < r.Duration:
+			recovery = "-"
+		}
+		seconds := time.Duration(v.Measured).Seconds()
+		s.printf("%-9s %9.1f %6.2f %% %5.1f %% %7s %7s %7s %8s %11d %6d %7s\n",
+			v.Name, ratio(float64(t.Good), seconds), percent(t.Good, t.Offered),
+			percent(t.Live, t.Offered), short(time.Duration(t.P50)), short(time.Duration(t.P99)),
+			short(time.Duration(t.Max)), recovery, v.Goroutines, v.Conns,
+			short(time.Duration(v.LagP99)))
+	}
+	s.printf("\n")
+}
+
+// short writes a duration with the digits that matter.
+func short(d time.Duration) string {
+	switch {
+	case d >= 10*time.Millisecond:
+		return d.Round(time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	default:
+		return d.Round(10 * time.Microsecond).String()
+	}
+}
+
+func percent(n, of int) float64 { return 100 * ratio(float64(n), float64(of)) }
+
+// ratio is zero where there is nothing to divide by.
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

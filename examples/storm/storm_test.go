@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The test binary plays the roles too, as the program does: os.Executable is
+// the binary that runs the tests.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == roleArgument {
+		os.Exit(act(os.Args[2], os.Stdin, os.Stdout, os.Stderr))
+	}
+	// Under the race detector a process sleeps for a second before it exits.
+	_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
+	os.Exit(m.Run())
+}
+
+// squall is a storm short enough for a test. Its actors find it by name.
+var squall = register(&Scenario{
+	Name:  "squall",
+	Shows: "that the processes find each other",
+	Topology: Topology{
+		Transport: "http", Slots: 4, Service: 2 * time.Millisecond, Local: time.Millisecond,
+		Patience: 300 * time.Millisecond, Dependent: 0.5, InFlight: 1000,
+	},
+	Calibration: 100 * time.Millisecond,
+	Warmup:      100 * time.Millisecond,
+	Duration:    800 * time.Millisecond,
+	Needs:       800 * time.Millisecond,
+	Tick:        100 * time.Millisecond,
+	Load:        []Load{{Multiple: 0.5}},
+	Faults: []Fault{
+		{Mode: Hang, From: 200 * time.Millisecond, Until: 400 * time.Millisecond},
+		{Mode: Unavailable, From: 400 * time.Millisecond, Until: 500 * time.Millisecond},
+	},
+	Variants: []Variant{
+		{"bare", "", bareOutage},
+		{"stormjib", "", stormjibOutage},
+	},
+	Promises: []Promise{{
+		Text: "requests that failed", Unit: "%", AtMost: 100,
+		Value: func(own, _ *Record) float64 {
+			t := own.span(0, own.Length)
+			return percent(t.errors(), t.Offered)
+		},
+	}},
+})
+
+// How requests end here is up to the machine; that each has ended and was
+// counted once is not.
+func TestPlay(t *testing.T) {
+	var shown []Tick
+	trial := &trial{
+		scenario: squall, capacity: 400, length: squall.Duration, seed: 7,
+		show: func(t Tick) { shown = append(shown, t) },
+	}
+	records, err := trial.play(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(shown), 8*len(squall.Variants); got != want {
+		t.Errorf("%d ticks were shown, want %d", got, want)
+	}
+	for _, r := range records {
+		if r.Through != r.Length {
+			t.Errorf("%s: settled through %v, want %v", r.Variant, r.Through, r.Length)
+		}
+		for i, o := range r.Outcomes {
+			if o.Result == "" || o.Index != i {
+				t.Errorf("%s: arrival %d of %d: %+v", r.Variant, i, len(r.Plan), o)
+			}
+		}
+		if r.Served == nil || r.Served.Finished == 0 {
+			t.Errorf("%s: the dependency served %+v", r.Variant, r.Served)
+		}
+		if r.goroutines() == 0 || r.conns() == 0 {
+			t.Errorf("%s: no samples of the front service", r.Variant)
+		}
+		if r.Variant == mainName && r.Stats == nil {
+			t.Errorf("%s: no breaker stats", r.Variant)
+		}
+	}
+}
+
+func TestPlayInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	apart := *squall
+	apart.OneByOne = true
+	trial := &trial{
+		scenario: &apart, capacity: 400, length: time.Minute, seed: 7,
+		show: func(Tick) { cancel() },
+	}
+	records, err := trial.play(ctx) // Returns when every process has ended.
+	if err == nil {
+		t.Error("no error from an interrupted run")
+	}
+	if len(records) != 1 {
+		t.Fatalf("%d variants ran, want only the first", len(records))
+	}
+	if len(records[0].ticks()) == 0 {
+		t.Error("nothing is left of an interrupted run")
+	}
+}
+
+func TestPlayActorFails(t *testing.T) {
+	broken := *squall
+	broken.Name = "nameless" // Its actors cannot find it.
+	trial := &trial{
+		scenario: &broken, capacity: 400, length: squall.Duration, show: func(Tick) {},
+	}
+	_, err := trial.play(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "nameless") {
+		t.Errorf("got error %v, want the actor's", err)
+	}
+}
+
+// An actor ends with its stdin, or a parent that was killed would leave it.
+func TestActEndsWithStdin(t *testing.T) {
+	for _, role := range []string{roleDependency, roleFront, roleGenerator} {
+		lines, err := json.Marshal(orders{
+			Scenario: "squall", Variant: "bare", Host: "127.0.0.1", Peer: "127.0.0.1:1",
+			Capacity: 400, Length: squall.Duration,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out, complaints bytes.Buffer
+		code := act(role, bytes.NewReader(lines), &out, &complaints)
+		if code != exitKept || complaints.Len() > 0 {
+			t.Errorf("%s: exit code %d, %s", role, code, &complaints)
+		}
+		for _, word := range []string{`"ready"`, `"final"`} {
+			if !strings.Contains(out.String(), word) {
+				t.Errorf("%s: no %s in\n%s", role, word, &out)
+			}
+		}
+	}
+}
+
+func TestActRefuses(t *testing.T) {
+	for role, lines := range map[string]string{
+		"admiral":      `{}`,
+		roleFront:      `{"scenario": "sunshine"}`,
+		roleGenerator:  `{"scenario": "squall", "variant": "bold"}`,
+		roleDependency: `nonsense`,
+	} {
+		var out, complaints bytes.Buffer
+		if code := act(role, strings.NewReader(lines), &out, &complaints); code != exitUsage {
+			t.Errorf("%s with %s: exit code %d, want %d", role, lines, code, exitUsage)
+		}
+		if !strings.Contains(out.String(), `"error"`) {
+			t.Errorf("%s with %s: the parent is not told: %s", role, lines, &out)
+		}
+	}
+}
+
+// Only what the machine lacks makes a run invalid; what a dependency does to
+// its callers is the very thing to measure.
+func TestTrouble(t *testing.T) {
+	var tr trouble
+	tr.see(&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)})
+	tr.see(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)})
+	tr.see(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)})
+	tr.see(context.DeadlineExceeded)
+	if got := tr.all(); len(got) != 2 || got[syscall.EMFILE.Error()] != 1 {
+		t.Errorf("trouble is %v, want one of files and one of ports", got)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing", "report.json")
+	tests := []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"-list"}, exitKept, "outage"},
+		{[]string{"-h"}, exitKept, "-scenario"},
+		{[]string{"-nonsense"}, exitUsage, "not defined"},
+		{[]string{"outage"}, exitUsage, "unexpected argument"},
+		{[]string{"-scenario", "sunshine"}, exitUsage, `no scenario "sunshine"`},
+		{[]string{"-duration", "10s"}, exitUsage, "outage needs 24s"},
+		{[]string{"-duration", "-1s"}, exitUsage, "negative"},
+		{[]string{"-scenario", "squall", "-duration", "700ms"}, exitUsage, "too short"},
+		{[]string{"-json", missing}, exitUsage, "missing"},
+	}
+	for _, tt := range tests {
+		var out bytes.Buffer
+		if code := run(tt.args, &out, &out); code != tt.code {
+			t.Errorf("%q: exit code %d, want %d", tt.args, code, tt.code)
+		}
+		if !strings.Contains(out.String(), tt.says) {
+			t.Errorf("%q: %q does not say %q", tt.args, &out, tt.says)
+		}
+	}
+}
+
+func TestSchedule(t *testing.T) {
+	s := *squall
+	s.Load = []Load{{From: 0, Multiple: 0.5}, {From: 10 * time.Second, Multiple: 1}}
+	length := 20 * time.Second
+	one, same := schedule(&s, 400, length, 1), schedule(&s, 400, length, 1)
+	if len(one) != len(same) {
+		t.Fatalf("the same seed gave %d and %d arrivals", len(one), len(same))
+	}
+	early, late, dependent := 0, 0, 0
+	for i, a := range one {
+		if a != same[i] {
+			t.Fatalf("the same seed gave %v and %v", a, same[i])
+		}
+		if i > 0 && a.At < one[i-1].At {
+			t.Fatalf("arrival %d comes before the one before it", i)
+		}
+		if a.At >= 10*time.Second {
+			late++
+		} else {
+			early++
+		}
+		if a.Dependent {
+			dependent++
+		}
+	}
+	// Seeded, so these are facts and not chances: 200 a second, then 400.
+	if early < 1900 || early > 2150 || late < 3850 || late > 4150 {
+		t.Errorf("%d arrivals before the step and %d after it, want about 2020 and 4000",
+			early, late)
+	}
+	if dependent < len(one)*9/20 || dependent > len(one)*11/20 {
+		t.Errorf("%d of %d arrivals are dependent, want half", dependent, len(one))
+	}
+	if other := schedule(&s, 400, length, 2); other[0] == one[0] {
+		t.Error("another seed gave the same first arrival")
+	}
+}
+
+func TestWork(t *testing.T) {
+	const mean = 20 * time.Millisecond
+	var sum, longest time.Duration
+	for id := range uint64(10_000) {
+		w := work(1, streamService, id, mean)
+		if w != work(1, streamService, id, mean) {
+			t.Fatalf("request %d is not the same work twice", id)
+		}
+		sum, longest = sum+w, max(longest, w)
+	}
+	if got := sum / 10_000; got < mean*95/100 || got > mean*105/100 {
+		t.Errorf("the mean is %v, want about %v", got, mean)
+	}
+	if longest > 5*mean {
+		t.Errorf("the longest is %v, above the cap", longest)
+	}
+	if work(1, streamService, 1, mean) == work(1, streamLocal, 1, mean) {
+		t.Error("two streams gave the same work")
+	}
+}
+
+// The report says the same as the run, and can be recomputed from its columns.
+func TestReport(t *testing.T) {
+	r := &ScenarioReport{scenario: squall}
+	record := example("bare")
+	r.take([]*Record{record})
+	encoded, err := json.Marshal(r.Variants[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Ticks  []struct{ Offered, Goodput int }
+		Phases []struct {
+			Phase   string
+			Offered int
+		}
+		Requests struct {
+			At        []int64 `json:"at_us"`
+			Latency   []int64 `json:"latency_us"`
+			Dependent string
+			Result    string
+		}
+	}
+	if err := json.Unmarshal(encoded, &got); err != nil {
+		t.Fatal(err)
+	}
+	phases := fmt.Sprint(got.Phases)
+	if want := "[{calm 20} {hang 20} {503 10} {after 30}]"; phases != want {
+		t.Errorf("phases %s, want %s", phases, want)
+	}
+	columns := got.Requests
+	if n := len(record.Plan); len(columns.At) != n || len(columns.Latency) != n ||
+		len(columns.Dependent) != n || len(columns.Result) != n {
+		t.Errorf("columns of %d, %d, %d and %d, want %d each", len(columns.At),
+			len(columns.Latency), len(columns.Dependent), len(columns.Result), n)
+	}
+	good, answered := 0, strings.Count(columns.Result, "l")+strings.Count(columns.Result, "s")
+	for _, tick := range got.Ticks {
+		good += tick.Goodput
+	}
+	if good != answered {
+		t.Errorf("the ticks hold %d good requests, the columns %d", good, answered)
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The nine levels of a timeline's column, from nothing to everything.
+const (
+	blocks = " ▁▂▃▄▅▆▇█"
+	digits = ".12345678"
+)
+
+// timelines draws every variant's run, a column per tick.
+func (s *screen) timelines(records []*Record) {
+	levels := []rune(digits)
+	if s.terminal {
+		levels = []rune(blocks)
+	}
+	s.printf("\na column is %v; goodput and errors as a share of what was offered, %c is all;\n",
+		s.scenario.Tick, levels[8])
+	s.printf("p99 on a log scale from 10ms (%c) to %v (%c); ",
+		levels[1], s.scenario.Topology.Patience, levels[8])
+	s.printf("breaker %c closed, O open, H half-open, R ramp\n\n", closedLetter)
+	if len(records) > 0 {
+		s.printf("%20s%s\n", "", ruler(records[0].ticks()))
+	}
+	for _, r := range records {
+		ticks := r.ticks()
+		rows := []struct {
+			name string
+			draw func(Tick) rune
+		}{
+			{"goodput", func(t Tick) rune { return levels[share(t.Good, t.Offered)] }},
+			{"p99", func(t Tick) rune {
+				return levels[magnitude(time.Duration(t.P99), s.scenario.Topology.Patience)]
+			}},
+			{"errors", func(t Tick) rune { return levels[share(t.errors(), t.Offered)] }},
+			{"breaker", breakerLetter},
+		}
+		if !slices.ContainsFunc(ticks, func(t Tick) bool { return len(t.Breaker) > 0 }) {
+			rows = rows[:3]
+		}
+		name := r.Variant
+		for _, row := range rows {
+			s.printf("%-10s%-10s%s\n", name, row.name, columns(ticks, row.draw))
+			name = ""
+		}
+		s.printf("\n")
+	}
+}
+
+func columns(ticks []Tick, draw func(Tick) rune) string {
+	var line strings.Builder
+	for _, t := range ticks {
+		line.WriteRune(draw(t))
+	}
+	return strings.TrimRight(line.String(), " ")
+}
+
+// ruler writes the name of each phase where it begins.
+func ruler(ticks []Tick) string {
+	line := []byte(strings.Repeat(" ", len(ticks)+10))
+	phase := ""
+	for i, t := range ticks {
+		if t.Phase != phase {
+			phase = t.Phase
+			copy(line[i:], "|"+phase)
+		}
+	}
+	return strings.TrimRight(string(line), " ")
+}
+
+// share returns the level of n out of all. The highest is all and the lowest
+// none, exactly: a single error is to be seen.
+func share(n, all int) int {
+	switch {
+	case n == 0 || all == 0:
+		return 0
+	case n == all:
+		return 8
+	default:
+		return 1 + n*7/all
+	}
+}
+
+// magnitude returns the level of d on a log scale from 10 ms to top.
+func magnitude(d, top time.Duration) int {
+	const bottom = 10 * time.Millisecond
+	if d == 0 {
+		return 0
+	}
+	span := math.Log(float64(top) / float64(bottom))
+	level := 1 + 7*math.Log(float64(d)/float64(bottom))/span
+	return int(math.Round(min(max(level, 1), 8)))
+}
+
+const closedLetter = '.'
+
+// breakerLetter stands for the state that says most about a tick: probing is
+// brief and would be lost behind the opens around it.
+func breakerLetter(t Tick) rune {
+	for _, s := range []struct {
+		state  string
+		letter rune
+	}{{"half-open", 'H'}, {"ramp", 'R'}, {"open", 'O'}, {"closed", closedLetter}} {
+		if slices.Contains(t.Breaker, s.state) {
+			return s.letter
+		}
+	}
+	return ' '
+}

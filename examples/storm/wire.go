@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// The kinds of request and the sources of an answer, as they cross the wire.
+const (
+	kindLocal     = "local"
+	kindDependent = "dependent"
+
+	sourceLive  = "live"
+	sourceStale = "stale"
+)
+
+// request is what a user asks.
+type request struct {
+	ID   uint64
+	Kind string
+}
+
+// call is both ends of the wire: what a client offers and a server is given.
+// The result is the source of the answer.
+type call func(ctx context.Context, r request) (source string, err error)
+
+// errDropped, returned by a handler, ends the connection without an answer.
+var errDropped = errors.New("dropped")
+
+// wire is a transport: how a call gets from one process to another. The
+// scenario names it; another one is another case of wireOf.
+type wire struct {
+	serve func(l net.Listener, handle call, open *atomic.Int64) (stop func() error)
+	dial  func(address string, p Protection, d dialer) call
+}
+
+// wireOf returns the transport of a topology.
+func wireOf(t Topology) (wire, error) {
+	switch t.Transport {
+	case "http":
+		return wire{serve: serveHTTP, dial: dialHTTP}, nil
+	default:
+		return wire{}, fmt.Errorf("no transport %q", t.Transport)
+	}
+}
+
+// serveHTTP answers POST /kind with the request's number as the body.
+func serveHTTP(l net.Listener, handle call, open *atomic.Int64) (stop func() error) {
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			answer(w, r, handle)
+		}),
+		ReadHeaderTimeout: time.Minute,
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				open.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				open.Add(-1)
+			}
+		},
+	}
+	go func() { _ = server.Serve(l) }() // Ends with stop; the listener reports trouble.
+	return server.Close
+}
+
+// answer serves one request. The body is read to its end first: only then does
+// net/http watch the connection, and cancel the context of a caller that left.
+func answer(w http.ResponseWriter, r *http.Request, handle call) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	id, err := strconv.ParseUint(string(body), 10, 64)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	source, err := handle(r.Context(), request{id, strings.TrimPrefix(r.URL.Path, "/")})
+	switch {
+	case errors.Is(err, errDropped):
+		panic(http.ErrAbortHandler) // What net/http offers for closing without an answer.
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	default:
+		_, _ = io.WriteString(w, source)
+	}
+}
+
+// dialHTTP returns a client for the address. It keeps as many idle connections
+// as can be in flight: with the default of two per host, a burst would leave
+// its connections in TIME_WAIT and the run would measure ports. It POSTs,
+// since net/http quietly repeats what is idempotent when a connection dies.
+func dialHTTP(address string, p Protection, d dialer) call {
+	var transport http.RoundTripper = &http.Transport{
+		DialContext:         d.dial,
+		MaxIdleConns:        d.idle,
+		MaxIdleConnsPerHost: d.idle,
+		DisableCompression:  true,
+	}
+	if p.HTTP != nil {
+		transport = p.HTTP(transport)
+	}
+	client := &http.Client{Transport: transport, Timeout: p.Timeout}
+	return func(ctx context.Context, r request) (string, error) {
+		body := strings.NewReader(strconv.FormatUint(r.ID, 10))
+		url := "http://" + address + "/" + r.Kind
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
+		if err != nil {
+			return "", err
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = res.Body.Close() }()
+		source, err := io.ReadAll(res.Body)
+		if err == nil && res.StatusCode != http.StatusOK {
+			err = fmt.Errorf("status %d", res.StatusCode)
+		}
+		return string(source), err
+	}
+}
+
+// dialer opens the connections of a client, counts those that are open and
+// shows every failure to trouble: the pool hides the error of a dial whose
+// request has meanwhile found another connection.
+type dialer struct {
+	idle    int
+	open    *atomic.Int64
+	trouble *trouble
+}
+
+func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var plain net.Dialer
+	conn, err := plain.DialContext(ctx, network, address)
+	if err != nil {
+		d.trouble.see(err)
+		return nil, err
+	}
+	d.open.Add(1)
+	return &countedConn{Conn: conn, open: d.open}, nil
+}
+
+// countedConn leaves the count when it is closed, however often.
+type countedConn struct {
+	net.Conn
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// listen opens a free port on host, or on 127.0.0.1 where the platform has no
+// other loopback address. An address for each listener keeps one server's
+// connections out of the port range of the others.
+func listen(host string, t *trouble) (net.Listener, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("no free port on loopback: %w", err)
+	}
+	return watchedListener{l, t}, nil
+}
+
+// watchedListener shows the errors of Accept to trouble; net/http only logs
+// those that it takes for passing ones.
+type watchedListener struct {
+	net.Listener
+	trouble *trouble
+}
+
+func (l watchedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		l.trouble.see(err)
+	}
+	return conn, err
+}
+
+// trouble collects what makes a run invalid, and how often each was met.
+type trouble struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+// see notes err if it is a limit of the machine, not of the service.
+func (t *trouble) see(err error) {
+	for _, limit := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, limit) {
+			t.note(limit.Error())
+		}
+	}
+}
+
+func (t *trouble) note(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seen == nil {
+		t.seen = make(map[string]int)
+	}
+	t.seen[what]++
+}
+
+func (t *trouble) all() map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.seen)
+}
