@@ -75,7 +75,7 @@ func (e *timedOutError) Timeout() bool { return true }
 // Is finds the cause, and what it matches.
 func (e *timedOutError) Is(target error) bool { return errors.Is(e.cause, target) }
 
-// As finds the cause where err has no TimeoutError of its own.
+// As finds the cause. Of nested timeouts that are all over it is the outermost.
 func (e *timedOutError) As(target any) bool {
 	if t, ok := target.(**TimeoutError); ok {
 		*t = e.cause

@@ -171,13 +171,16 @@ func (p *Permit) classify(ctx context.Context, err error) Outcome {
 }
 
 // hurried reports whether the call ran into a deadline of its caller's that had
-// left it less time than what counts as slow.
+// left it less time than what counts as slow. It goes by the clock, since the
+// deadline of an http.Client reaches the call by another way too, and a moment
+// earlier than ctx.Err knows of it.
 func (p *Permit) hurried(ctx context.Context) bool {
-	if ctx == nil || ctx.Err() != context.DeadlineExceeded {
+	if ctx == nil {
 		return false
 	}
 	deadline, ok := ctx.Deadline()
-	return ok && int64(deadline.Sub(p.b.set.base))-p.start < p.b.set.slowCall
+	end := int64(deadline.Sub(p.b.set.base))
+	return ok && end <= p.b.clock() && end-p.start < p.b.set.slowCall
 }
 
 // finish counts the end of any call.

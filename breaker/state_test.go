@@ -91,7 +91,8 @@ func TestFailedProbeOpensAgain(t *testing.T) {
 		succeed(t, b, 2)
 		fail(t, b, 1)
 		// The time counts from now, and has grown by half.
-		if wait := refused(t, b).RetryAfter(); wait < 6*time.Second || wait > 7500*time.Millisecond {
+		wait := refused(t, b).RetryAfter()
+		if wait < 6*time.Second || wait > 7500*time.Millisecond {
 			t.Errorf("open for %v, want 6s to 7.5s", wait)
 		}
 	})

@@ -2,6 +2,7 @@ package breakerhttp
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -58,7 +59,7 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 		rec := &recorder{w: w, r: r, m: m, permit: permit}
 		defer rec.end()
 		next.ServeHTTP(rec, r)
-		rec.wrote(http.StatusOK) // what net/http makes of a handler that writes nothing
+		rec.wroteNothing()
 	})
 }
 
@@ -103,7 +104,7 @@ func retryAfter(err error) string {
 	if open, ok := errors.AsType[*breaker.OpenError](err); ok {
 		after = open.RetryAfter()
 	}
-	return strconv.Itoa(int(max(1, math.Ceil(after.Seconds()))))
+	return strconv.FormatInt(int64(max(1, math.Ceil(after.Seconds()))), 10)
 }
 
 // recorder is a ResponseWriter that finishes a permit when the response's header is
@@ -132,6 +133,15 @@ func (rec *recorder) wrote(status int) {
 	rec.permit.Record(outcome)
 }
 
+// wroteNothing finishes the permit of a handler that returned without a word: net/http
+// makes a 200 of it, unless there is no client any more.
+func (rec *recorder) wroteNothing() {
+	if rec.r.Context().Err() == context.Canceled {
+		rec.permit.Record(breaker.Ignored)
+	}
+	rec.wrote(http.StatusOK)
+}
+
 // end finishes the permit of a handler that panicked, or ended its goroutine, before
 // it wrote anything. Only recover tells the one panic that is ignored; panicking
 // again from here keeps the frames of the first on the stack.
@@ -158,17 +168,30 @@ func (rec *recorder) Write(p []byte) (int, error) {
 	return rec.w.Write(p)
 }
 
-// ReadFrom keeps sendfile for io.Copy where the writer below has it.
+// ReadFrom keeps sendfile for io.Copy where the writer below has it. The first bytes
+// go the slow way, since a source that fails before them leaves the header unwritten.
 func (rec *recorder) ReadFrom(src io.Reader) (int64, error) {
-	rec.wrote(http.StatusOK)
-	return io.Copy(rec.w, src)
+	first, err := io.CopyN(struct{ io.Writer }{rec}, src, 512)
+	if errors.Is(err, io.EOF) {
+		return first, nil
+	}
+	if err != nil {
+		return first, err
+	}
+	rest, err := io.Copy(rec.w, src)
+	return first + rest, err
 }
 
-// Flush is for handlers that ask for an http.Flusher; http.ResponseController finds
-// the one below by Unwrap.
-func (rec *recorder) Flush() {
-	rec.wrote(http.StatusOK)
-	_ = http.NewResponseController(rec.w).Flush()
+// Flush is for handlers that ask for an http.Flusher.
+func (rec *recorder) Flush() { _ = rec.FlushError() }
+
+// FlushError is what http.ResponseController asks for.
+func (rec *recorder) FlushError() error {
+	err := http.NewResponseController(rec.w).Flush()
+	if err == nil {
+		rec.wrote(http.StatusOK)
+	}
+	return err
 }
 
 // Hijack takes over the connection. It counts as a success: the handler answered.

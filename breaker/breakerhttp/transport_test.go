@@ -708,7 +708,7 @@ func TestTransportBaseThatDoesNotReturn(t *testing.T) {
 				wantState(t, b, breaker.Open)
 				wantOutcomes(t, b, "2 failed")
 
-				time.Sleep(20 * time.Second) // doubled
+				time.Sleep(20 * time.Second) // the open time has grown
 				transport.Base, transport.Classify = answer(200), nil
 				if err := send(t, transport); err != nil {
 					t.Errorf("the next probe: %v", err)

@@ -6,6 +6,7 @@
 package hop
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ type Refusal struct {
 
 // String formats r as the value of a RefusalField.
 func (r Refusal) String() string {
-	s := r.Reason + ";scope=" + r.Scope
+	s := r.Reason + ";scope=" + cmp.Or(r.Scope, Replica)
 	if r.NoRetry {
 		s += ";retry=?0"
 	}
@@ -60,15 +61,37 @@ func ParseRefusal(value string) (Refusal, bool) {
 	if !token(r.Reason) {
 		return Refusal{}, false
 	}
-	for param := range strings.SplitSeq(params, ";") {
-		switch strings.TrimSpace(param) {
-		case "scope=" + Service:
-			r.Scope = Service
-		case "retry=?0":
-			r.NoRetry = true
+	for params != "" {
+		var param string
+		param, params = cutParameter(params)
+		switch name, value, _ := strings.Cut(param, "="); name { // the last of a name counts
+		case "scope":
+			r.Scope = Replica
+			if value == Service {
+				r.Scope = Service
+			}
+		case "retry":
+			r.NoRetry = value == "?0"
 		}
 	}
 	return r, true
+}
+
+// cutParameter returns the first parameter and those behind its semicolon. One in a
+// string, of a parameter of a later version, does not count.
+func cutParameter(params string) (first, others string) {
+	quoted := false
+	for i := 0; i < len(params); i++ {
+		switch {
+		case quoted && params[i] == '\\':
+			i++
+		case params[i] == '"':
+			quoted = !quoted
+		case params[i] == ';' && !quoted:
+			return strings.TrimSpace(params[:i]), params[i+1:]
+		}
+	}
+	return strings.TrimSpace(params), ""
 }
 
 // token reports whether s is a token of RFC 9651 in the alphabet that the
