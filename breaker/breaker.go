@@ -19,7 +19,7 @@ import (
 // While the breaker is closed a call costs one reading of the clock, when it ends,
 // and one atomic addition; it takes no lock and allocates nothing. A refusal
 // costs one reading of the clock and one addition, and allocates nothing either.
-// A breaker takes about 400 bytes, and about 600 more when it is busy.
+// A breaker takes about 400 bytes, and about 500 more when it is busy.
 type Breaker struct {
 	now  atomic.Pointer[epoch] // the current state, published with all that belongs to it
 	set  *settings
