@@ -106,6 +106,8 @@ func (t *sourceTree) mayImport(dir, other string) bool {
 		return slices.Contains(strings.Split(other, "/"), strings.ReplaceAll(rest, family, ""))
 	case t.role(dir) == roleAdapter:
 		return within(other, family)
+	case dir == "retry/hedge" && other == "retry":
+		return true // a hedge takes from the budget that retries take from
 	}
 	// The thin part of cell routing and its control plane are one pattern in two
 	// packages, because they fail apart.

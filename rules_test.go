@@ -216,6 +216,8 @@ func TestCheckImports(t *testing.T) {
 		{"breaker", ours + "breaker/internal/window", true},
 		{"breaker", ours + "grpc/breakergrpc", false},
 		{"shed/throttle", ours + "shed", false},
+		{"retry/hedge", ours + "retry", true},
+		{"retry", ours + "retry/hedge", false},
 		{"shed", ours + "shed/throttle", false},
 		{"shuffle", ours + "shuffle/cell", false},
 		{"shuffle/cell", ours + "shuffle", false},

@@ -156,8 +156,8 @@ func refused(h http.Header) bool {
 	if h.Get("X-Envoy-Overloaded") == "true" {
 		return true
 	}
-	_, ok := hop.ParseRefusal(h.Get(hop.RefusalField))
-	return ok
+	r, ok := hop.ParseRefusal(h.Get(hop.RefusalField))
+	return ok && r.Refused()
 }
 
 // StatusError stands for a response that counts as a failure where a breaker's

@@ -24,11 +24,19 @@ import (
 // does not know are passed over, so that later versions can add to them.
 const RefusalField = "Stormjib-Refusal"
 
+// AttemptField is the request header field with the number of the attempt, a decimal
+// number, from the second attempt on.
+const AttemptField = "Stormjib-Attempt"
+
 // What refused.
 const (
 	Shed  = "shed"  // the server was overloaded
 	Limit = "limit" // a rate limit or a quota
 	Open  = "open"  // the circuit breaker of something behind the server
+
+	// Failed is no refusal: the server tried, and retried, and gave up. It is here to
+	// say that nobody else need retry.
+	Failed = "failed"
 )
 
 // How far a refusal reaches.
@@ -39,10 +47,13 @@ const (
 
 // Refusal is what RefusalField says.
 type Refusal struct {
-	Reason  string // Shed, Limit, Open, or a token of a later version
+	Reason  string // Shed, Limit, Open, Failed, or a token of a later version
 	Scope   string // Replica or Service; Replica if not said
 	NoRetry bool   // the request should not be sent again by anyone
 }
+
+// Refused reports whether the request was refused, and not tried.
+func (r Refusal) Refused() bool { return r.Reason != Failed }
 
 // String formats r as the value of a RefusalField.
 func (r Refusal) String() string {
