@@ -200,6 +200,7 @@ func (p *Permit) acquireProbe() error {
 func (b *Breaker) finishProbe(
 	p *Permit, e *epoch, now int64, outcome Outcome, slow bool, err error,
 ) {
+	after := verdict.RetryAfter(err) // a method of the user's, so not under the lock
 	b.mu.Lock()
 	if b.now.Load() != e || !e.probes.release(p.probe, now) {
 		b.mu.Unlock()
@@ -210,7 +211,7 @@ func (b *Breaker) finishProbe(
 	switch {
 	case outcome == Ignored && !slow:
 	case outcome != Success || slow:
-		b.change(e, b.newOpen(e.mode, now, e.steps, verdict.RetryAfter(err)), "probe failed")
+		b.change(e, b.newOpen(e.mode, now, e.steps, after), "probe failed")
 	default:
 		e.probes.succeeded++
 		if e.probes.succeeded == e.probes.want {

@@ -400,6 +400,24 @@ func TestRetryAfterExtendsOpenTime(t *testing.T) {
 	})
 }
 
+// stats is an error whose methods use the breaker, as an error that reports on it may.
+type stats struct{ b *breaker.Breaker }
+
+func (stats) Error() string               { return "busy" }
+func (e stats) RetryAfter() time.Duration { e.b.Stats(); return 0 }
+func (e stats) NotAttempted() bool        { e.b.Stats(); return false }
+
+func TestErrorsMayUseTheBreaker(t *testing.T) {
+	bubble(t, one(), func(t *testing.T, b *breaker.Breaker) {
+		late := allow(t, b)
+		failAs(t, b, stats{b})
+		late.Done(t.Context(), stats{b})
+		untilProbe(t, b)
+		failAs(t, b, stats{b}) // as a probe
+		state(t, b, breaker.Open)
+	})
+}
+
 func TestRamp(t *testing.T) {
 	// The window is short, since a ramp is not yet health that shortens the open time.
 	cfg := breaker.Config{
