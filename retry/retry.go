@@ -273,8 +273,8 @@ func (l *loop) delay(ctx context.Context, err error) (time.Duration, error) {
 		return 0, &stopped{"retry: MaxElapsed is over, or would be", ErrExhausted}
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
-		return 0, &stopped{"retry: the deadline comes before the next attempt",
-			context.DeadlineExceeded}
+		const text = "retry: the deadline comes before the next attempt"
+		return 0, &stopped{text, context.DeadlineExceeded}
 	}
 	return delay, nil
 }

@@ -7,8 +7,8 @@ type attemptKey struct{}
 // attemptContext is a context with the number of an attempt: one allocation, where
 // context.WithValue has two.
 type attemptContext struct {
-	context.Context
-	attempt int
+	context.Context //nolint:containedctx // it is a context
+	attempt         int
 }
 
 func (c *attemptContext) Value(key any) any {
