@@ -82,13 +82,27 @@ const (
 )
 
 // Sample is the state of a front service over one tick: peaks, and the breaker
-// states seen, in order.
+// states seen, in order. The calls are the dependency's, which sends them in a
+// Sample of its own.
 type Sample struct {
 	Tick       int      `json:"tick"`
-	Goroutines int      `json:"goroutines"`
-	ConnsIn    int      `json:"conns_in"`
-	ConnsOut   int      `json:"conns_out"`
+	Goroutines int      `json:"goroutines,omitempty"`
+	ConnsIn    int      `json:"conns_in,omitempty"`
+	ConnsOut   int      `json:"conns_out,omitempty"`
 	Breaker    []string `json:"breaker,omitempty"`
+	Calls      int      `json:"calls,omitempty"` // that reached the dependency
+}
+
+// merge adds what another process has seen of the same tick.
+func (s *Sample) merge(o Sample) {
+	s.Tick = o.Tick
+	s.Goroutines = max(s.Goroutines, o.Goroutines)
+	s.ConnsIn = max(s.ConnsIn, o.ConnsIn)
+	s.ConnsOut = max(s.ConnsOut, o.ConnsOut)
+	s.Calls = max(s.Calls, o.Calls)
+	if o.Breaker != nil {
+		s.Breaker = o.Breaker
+	}
 }
 
 // Final is an actor's last line.

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // Served is what the dependency did with the requests that reached it.
 type Served struct {
-	Finished  int64 `json:"finished"`
+	Reached   int64 `json:"reached"`   // all of them, those of the warm-up included
+	Finished  int64 `json:"finished"`  // the work is done
+	Wasted    int64 `json:"wasted"`    // of the finished: the caller had left
 	Abandoned int64 `json:"abandoned"` // left while they queued, and were skipped
 	Hung      int64 `json:"hung"`
 	Refused   int64 `json:"refused"` // with a 503
@@ -25,7 +28,11 @@ type dependency struct {
 	zero     atomic.Pointer[time.Time] // nil until the run starts, and in calibration
 	open     atomic.Int64
 
-	finished, abandoned, hung, refused atomic.Int64
+	mu    sync.Mutex
+	tries map[uint64]uint64 // how often each request has come so far
+
+	calls                                               atomic.Int64 // since the last tick
+	reached, finished, wasted, abandoned, hung, refused atomic.Int64
 }
 
 var errUnavailable = errors.New("unavailable")
@@ -40,15 +47,19 @@ func serveDependency(ctx context.Context, a *actor) error {
 		scenario: a.scenario,
 		seed:     a.Seed,
 		slots:    make(chan struct{}, a.scenario.Topology.Slots),
+		tries:    make(map[uint64]uint64),
 	}
 	stop := a.wire.serve(l, d.handle, &d.open)
 	a.emit(event{Ready: l.Addr().String()})
 	if zero, ok := a.await(ctx); ok {
 		d.zero.Store(&zero)
-		<-ctx.Done()
+		d.weaken(ctx, zero)
+		d.count(ctx, a, zero)
 	}
 	a.final.Served = &Served{
+		Reached:   d.reached.Load(),
 		Finished:  d.finished.Load(),
+		Wasted:    d.wasted.Load(),
 		Abandoned: d.abandoned.Load(),
 		Hung:      d.hung.Load(),
 		Refused:   d.refused.Load(),
@@ -59,6 +70,8 @@ func serveDependency(ctx context.Context, a *actor) error {
 // handle serves one request as the fault curve says for the time it arrives:
 // what is already in a slot when a fault begins is finished.
 func (d *dependency) handle(ctx context.Context, r request) (source string, err error) {
+	d.reached.Add(1)
+	d.calls.Add(1)
 	mode, left := d.mode()
 	switch mode {
 	case Hang:
@@ -69,17 +82,89 @@ func (d *dependency) handle(ctx context.Context, r request) (source string, err 
 		d.refused.Add(1)
 		return "", errUnavailable
 	}
+	took := d.length(r.ID)
+	if d.scenario.Topology.Finishes {
+		return d.queue(ctx, took)
+	}
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():
 		d.abandoned.Add(1)
 		return "", context.Cause(ctx)
 	}
-	defer func() { <-d.slots }()
-	// In a slot the work is finished, whoever still waits for it.
-	time.Sleep(work(d.seed, streamService, r.ID, d.scenario.Topology.Service))
-	d.finished.Add(1)
+	d.work(ctx, took)
 	return sourceLive, nil
+}
+
+// queue takes the work over from the request: it is done when its turn comes,
+// whoever still waits for it. The queue has no bound but memory, and is first
+// come, first served, as those who wait to send to a channel are.
+func (d *dependency) queue(ctx context.Context, took time.Duration) (source string, err error) {
+	done := make(chan struct{})
+	go func() {
+		d.slots <- struct{}{}
+		d.work(ctx, took)
+		close(done)
+	}()
+	select {
+	case <-done:
+		return sourceLive, nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// work spends the time in a slot, and frees it. What has begun is finished.
+func (d *dependency) work(ctx context.Context, took time.Duration) {
+	time.Sleep(took)
+	<-d.slots
+	d.finished.Add(1)
+	if ctx.Err() != nil {
+		d.wasted.Add(1)
+	}
+}
+
+// length draws how long a request works. Calibration is not for the luck of a few
+// hundred draws: there, all are as long as the mean.
+func (d *dependency) length(id uint64) time.Duration {
+	if d.zero.Load() == nil {
+		return d.scenario.Topology.mean()
+	}
+	d.mu.Lock()
+	again := d.tries[id]
+	d.tries[id]++
+	d.mu.Unlock()
+	return d.scenario.Topology.service(d.seed, id, again)
+}
+
+// weaken takes slots away for as long as a fault says. It waits in line for them:
+// what is in a slot is finished first.
+func (d *dependency) weaken(ctx context.Context, zero time.Time) {
+	for _, f := range d.scenario.Faults {
+		if f.Mode != Weak {
+			continue
+		}
+		for range d.scenario.Topology.Slots - f.Slots {
+			go func() {
+				if sleep(ctx, time.Until(zero.Add(f.From))) == nil {
+					d.slots <- struct{}{}
+					_ = sleep(ctx, time.Until(zero.Add(f.Until)))
+					<-d.slots
+				}
+			}()
+		}
+	}
+}
+
+// count reports, tick by tick until ctx ends, how many calls have come.
+func (d *dependency) count(ctx context.Context, a *actor, zero time.Time) {
+	_ = sleep(ctx, time.Until(zero))
+	d.calls.Store(0)
+	for tick := 0; ctx.Err() == nil; tick++ {
+		end := zero.Add(time.Duration(tick+1) * a.scenario.Tick)
+		_ = sleep(ctx, time.Until(end))
+		a.emit(event{Sample: &Sample{Tick: tick, Calls: int(d.calls.Swap(0))}})
+	}
 }
 
 // mode returns the mode of this moment and how long it lasts.

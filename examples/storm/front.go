@@ -12,11 +12,12 @@ import (
 	"github.com/stormjib/stormjib/breaker"
 )
 
-// front is the service under test. Its handler is the same for all variants:
-// half of its requests are work of its own, the others need the dependency and
-// make do with a stale copy when they cannot have it.
+// front is the service under test. Its handler is the same for all variants: some
+// of its requests are work of its own, the others need the dependency and, where
+// the scenario has one, make do with a stale copy when they cannot have it.
 type front struct {
 	local   time.Duration
+	stale   bool
 	seed    uint64
 	ask     call // the dependency, through the variant's protection
 	breaker *breaker.Breaker
@@ -31,7 +32,9 @@ func serveFront(ctx context.Context, a *actor) error {
 	}
 	topology := a.scenario.Topology
 	protection := a.variant.Protect(topology)
-	f := &front{local: topology.Local, seed: a.Seed, breaker: protection.Breaker}
+	f := &front{
+		local: topology.Local, stale: topology.Stale, seed: a.Seed, breaker: protection.Breaker,
+	}
 	f.ask = a.wire.dial(a.Peer, protection, dialer{topology.InFlight, &f.out, &a.trouble})
 	if protection.Around != nil {
 		f.ask = protection.Around(f.ask)
@@ -54,6 +57,9 @@ func serveFront(ctx context.Context, a *actor) error {
 func (f *front) handle(ctx context.Context, r request) (source string, err error) {
 	if r.Kind == kindLocal {
 		return sourceLive, sleep(ctx, work(f.seed, streamLocal, r.ID, f.local))
+	}
+	if !f.stale {
+		return f.ask(ctx, r)
 	}
 	return stormjib.Fallback(ctx,
 		func(ctx context.Context) (string, error) { return f.ask(ctx, r) },

@@ -1,11 +1,16 @@
 // Storm runs real services on loopback TCP into a real fault and compares what
-// three ways of calling a dependency make of it: bare (timeouts only), tuned
-// (the static code a careful engineer writes: a semaphore and a short timeout)
-// and stormjib (the library on its defaults).
+// three ways of calling a dependency make of it: bare (timeouts, and retries where
+// that is what it is about), tuned (the static code a careful engineer writes, such
+// as a semaphore and a short timeout) and stormjib (the library on its defaults).
 //
 //	go run ./examples/storm
 //	go run ./examples/storm -list
-//	go run ./examples/storm -scenario outage -json outage.json
+//	go run ./examples/storm -scenario retrystorm -json retrystorm.json
+//	go run ./examples/storm -scenario all
+//
+// Without -scenario it is a tour of those that -list marks, in under 90 seconds.
+// The others take too long for that: to see that something never recovers, one has
+// to wait.
 //
 // # Fairness
 //
@@ -15,8 +20,14 @@
 // and latency counts from the moment a request should have left. The front
 // service runs the same handler in every variant, fallback included; what
 // differs is only what stands between that handler and the dependency. A
-// dependency whose slots are all busy queues; work whose caller has left is
-// skipped while it still queues, and finished once it has a slot.
+// dependency whose slots are all busy queues, first come, first served; work whose
+// caller has left is finished once it has a slot, and skipped while it still queues,
+// unless the scenario says that it is done all the same. A request that comes to it
+// again, as a retry or a hedge, is drawn anew, and alike in every variant.
+//
+// The tuned variant may know what the library does not: how many slots there are, how
+// long answers take. It may keep the promise too, or do better; then the scenario
+// says so. What must not keep it is the bare one.
 //
 // A run is invalid, reported and repeated when a generator fell behind its own
 // schedule (p99 above 5 ms), reached its cap on requests in flight, or when any
@@ -25,8 +36,8 @@
 // # Exit codes
 //
 //	0    every promise was kept
-//	1    a promise was broken, or the bare variant kept them all and the
-//	     scenario shows nothing
+//	1    a promise was broken, or the bare variant kept them all, or did not
+//	     suffer what it should, and the scenario shows nothing
 //	2    wrong usage, or the environment does not allow a run
 //	3    no valid run in three attempts
 //	130  interrupted; what was measured so far is printed, marked partial
@@ -113,7 +124,8 @@ func complain(stderr io.Writer, what any) {
 func parse(args []string, stdout io.Writer) (set *settings, code int, err error) {
 	flags := flag.NewFlagSet("storm", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // Errors are told once, and not with all flags behind them.
-	name := flags.String("scenario", "all", "the `NAME` of one scenario, or all")
+	name := flags.String("scenario", nameTour,
+		"the `NAME` of one scenario, or all, or tour: those that -list marks")
 	list := flags.Bool("list", false, "list the scenarios and what each shows")
 	duration := flags.Duration("duration", 0,
 		"measured time per scenario (default the scenario's own)")
@@ -131,7 +143,11 @@ func parse(args []string, stdout io.Writer) (set *settings, code int, err error)
 	}
 	if *list {
 		for _, s := range scenarios {
-			_, _ = fmt.Fprintf(stdout, "%-10s %s\n", s.Name, s.Shows)
+			mark := ""
+			if s.Tour {
+				mark = nameTour
+			}
+			_, _ = fmt.Fprintf(stdout, "%-11s %-5s %s\n", s.Name, mark, s.Shows)
 		}
 		return nil, exitKept, nil
 	}
@@ -142,16 +158,18 @@ func parse(args []string, stdout io.Writer) (set *settings, code int, err error)
 	return &settings{chosen, *duration, *seed, *json}, exitKept, nil
 }
 
+// The names of sets of scenarios.
+const (
+	nameAll  = "all"
+	nameTour = "tour"
+)
+
 // choose finds the scenarios by name and reports a duration too short for what
 // they promise: the faults keep their times, so a short run would end in one.
 func choose(name string, duration time.Duration) ([]*Scenario, error) {
-	chosen := scenarios
-	if name != "all" {
-		s := find(name)
-		if s == nil {
-			return nil, fmt.Errorf("no scenario %q; -list shows them", name)
-		}
-		chosen = []*Scenario{s}
+	chosen := named(name)
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no scenario %q; -list shows them", name)
 	}
 	if duration < 0 {
 		return nil, fmt.Errorf("-duration %v is negative", duration)
@@ -163,4 +181,15 @@ func choose(name string, duration time.Duration) ([]*Scenario, error) {
 		}
 	}
 	return chosen, nil
+}
+
+// named returns the scenarios that a name stands for.
+func named(name string) []*Scenario {
+	var chosen []*Scenario
+	for _, s := range scenarios {
+		if name == nameAll || name == nameTour && s.Tour || name == s.Name {
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen
 }

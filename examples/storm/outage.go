@@ -25,6 +25,7 @@ var _ = register(&Scenario{
 	Name: "outage",
 	Shows: "a dependency hangs for 8 s, answers 503 for 4 s and comes back; " +
 		"half the requests need it",
+	Tour: true,
 
 	Topology: Topology{
 		Transport: "http",
@@ -34,6 +35,7 @@ var _ = register(&Scenario{
 		Patience:  2 * time.Second,
 		Dependent: 0.5,
 		InFlight:  1500,
+		Stale:     true,
 	},
 	Calibration: 2 * time.Second,
 	Warmup:      3 * time.Second,

@@ -12,8 +12,9 @@ type Verdict struct {
 	Unit    string            `json:"unit"`
 	AtLeast float64           `json:"at_least,omitempty"`
 	AtMost  float64           `json:"at_most,omitempty"`
-	Values  map[string]Number `json:"values"` // by variant
-	Kept    map[string]bool   `json:"kept"`   // by variant
+	Premise bool              `json:"premise,omitempty"` // about bare alone
+	Values  map[string]Number `json:"values"`            // by variant
+	Kept    map[string]bool   `json:"kept"`              // by variant
 }
 
 // Number is a value that may be infinite, for never, which JSON lacks: there
@@ -46,8 +47,14 @@ func judge(s *Scenario, records []*Record) []Verdict {
 	bare := records[max(s.order(bareName), 0)]
 	verdicts := make([]Verdict, 0, len(s.Promises))
 	for _, p := range s.Promises {
-		v := Verdict{p.Text, p.Unit, p.AtLeast, p.AtMost, map[string]Number{}, map[string]bool{}}
+		v := Verdict{
+			Text: p.Text, Unit: p.Unit, AtLeast: p.AtLeast, AtMost: p.AtMost, Premise: p.Premise,
+			Values: map[string]Number{}, Kept: map[string]bool{},
+		}
 		for _, r := range records {
+			if p.Premise && r != bare {
+				continue
+			}
 			value := p.Value(r, bare)
 			v.Values[r.Variant] = Number(value)
 			v.Kept[r.Variant] = p.kept(value)
@@ -69,7 +76,17 @@ func (p Promise) kept(value float64) bool {
 // keptAll reports whether a variant kept every promise.
 func keptAll(verdicts []Verdict, variant string) bool {
 	for _, v := range verdicts {
-		if !v.Kept[variant] {
+		if !v.Premise && !v.Kept[variant] {
+			return false
+		}
+	}
+	return true
+}
+
+// premised reports whether bare suffered what it should.
+func premised(verdicts []Verdict) bool {
+	for _, v := range verdicts {
+		if v.Premise && !v.Kept[bareName] {
 			return false
 		}
 	}
@@ -83,6 +100,8 @@ func conclude(verdicts []Verdict) (code int, why string) {
 		return exitBroken, "BROKEN: " + mainName + " did not keep its promise"
 	case keptAll(verdicts, bareName):
 		return exitBroken, "SHOWS NOTHING: " + bareName + " keeps the promise too"
+	case !premised(verdicts):
+		return exitBroken, "SHOWS NOTHING: " + bareName + " does not suffer what it should"
 	default:
 		return exitKept, "KEPT: " + mainName + " keeps its promise, " + bareName + " does not"
 	}

@@ -34,6 +34,7 @@ type Tick struct {
 	ConnsIn    int      `json:"conns_in"`
 	ConnsOut   int      `json:"conns_out"`
 	Breaker    []string `json:"breaker,omitempty"` // states seen, in order
+	Calls      int      `json:"calls"`             // that reached the dependency
 }
 
 // Span sums up the requests that were to start within a stretch of time.
@@ -83,7 +84,7 @@ func (r *Record) add(e event) {
 		r.Through = max(r.Through, *e.Through)
 	}
 	if s := e.Sample; s != nil && s.Tick < len(r.Samples) {
-		r.Samples[s.Tick] = *s
+		r.Samples[s.Tick].merge(*s)
 	}
 	if e.Final == nil {
 		return
@@ -125,6 +126,7 @@ func (r *Record) tick(i int) Tick {
 		ConnsIn:    s.ConnsIn,
 		ConnsOut:   s.ConnsOut,
 		Breaker:    s.Breaker,
+		Calls:      s.Calls,
 	}
 }
 
@@ -196,6 +198,18 @@ func (r *Record) conns() int {
 		peak = max(peak, s.ConnsIn+s.ConnsOut)
 	}
 	return peak
+}
+
+// calls returns how many calls reached the dependency in the ticks that are
+// complete.
+func (r *Record) calls() int {
+	calls := 0
+	for i, s := range r.Samples {
+		if r.complete(i) {
+			calls += s.Calls
+		}
+	}
+	return calls
 }
 
 // lag returns the p99 of how far the generator fell behind its schedule,

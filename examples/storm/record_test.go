@@ -75,7 +75,12 @@ func TestTick(t *testing.T) {
 			*o = Outcome{Index: i, Latency: time.Millisecond, Result: Failed}
 		}
 	})
-	r.Samples[2] = Sample{Tick: 2, Goroutines: 5, ConnsIn: 3, ConnsOut: 2}
+	// From two processes, in any order.
+	r.add(event{Sample: &Sample{Tick: 2, Calls: 6}})
+	r.add(event{Sample: &Sample{
+		Tick: 2, Goroutines: 5, ConnsIn: 3, ConnsOut: 2, Breaker: []string{"open"},
+	}})
+	r.add(event{Sample: &Sample{Tick: 8, Calls: 1}}) // after the end
 	got := fmt.Sprintf("%+v", r.tick(2))
 	want := fmt.Sprintf("%+v", Tick{
 		Scenario: "squall", Variant: "bare", At: Millis(200 * time.Millisecond), Phase: "hang",
@@ -84,10 +89,13 @@ func TestTick(t *testing.T) {
 			P50: Millis(10 * time.Millisecond), P99: Millis(300 * time.Millisecond),
 			Max: Millis(300 * time.Millisecond),
 		},
-		Goroutines: 5, ConnsIn: 3, ConnsOut: 2,
+		Goroutines: 5, ConnsIn: 3, ConnsOut: 2, Breaker: []string{"open"}, Calls: 6,
 	})
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if calls := r.calls(); calls != 6 {
+		t.Errorf("%d calls, want 6", calls)
 	}
 }
 
@@ -181,6 +189,43 @@ func TestConclude(t *testing.T) {
 		code, why := conclude(judge(&s, []*Record{tt.bare, tt.guard}))
 		if code != tt.code || !strings.HasPrefix(why, tt.says) {
 			t.Errorf("%s: %d, %q", tt.name, code, why)
+		}
+	}
+}
+
+// A premise is about bare, and no promise of anybody else.
+func TestPremise(t *testing.T) {
+	late := func(_ int, _ time.Duration, o *Outcome) { o.Result = Late }
+	good := func(own, _ *Record) float64 {
+		t := own.span(0, own.Length)
+		return percent(t.Good, t.Offered)
+	}
+	s := *squall
+	s.Promises = []Promise{
+		{Text: "answered", Unit: "%", AtLeast: 99, Value: good},
+		{Text: "answered", Unit: "%", AtMost: 20, Value: good, Premise: true},
+	}
+	half := func(i int, at time.Duration, o *Outcome) {
+		if i%4 < 2 {
+			late(i, at, o)
+		}
+	}
+	tests := []struct {
+		name string
+		bare *Record
+		code int
+		says string
+	}{
+		{"bare suffers", example("bare", late), exitKept, "KEPT"},
+		{"bare suffers too little", example("bare", half), exitBroken, "SHOWS NOTHING"},
+	}
+	for _, tt := range tests {
+		verdicts := judge(&s, []*Record{tt.bare, example("stormjib")})
+		if code, why := conclude(verdicts); code != tt.code || !strings.HasPrefix(why, tt.says) {
+			t.Errorf("%s: %d, %q", tt.name, code, why)
+		}
+		if _, judged := verdicts[1].Values["stormjib"]; judged || !verdicts[1].Premise {
+			t.Errorf("%s: the premise is held against others: %+v", tt.name, verdicts[1])
 		}
 	}
 }

@@ -29,6 +29,7 @@ type Report struct {
 type ScenarioReport struct {
 	Name     string          `json:"name"`
 	Shows    string          `json:"shows"`
+	Note     string          `json:"note,omitempty"`
 	Topology Topology        `json:"topology"`
 	Service  Millis          `json:"service_ms"`
 	Local    Millis          `json:"local_ms"`
@@ -62,6 +63,7 @@ type FaultReport struct {
 	Mode  Mode   `json:"mode"`
 	From  Millis `json:"from_ms"`
 	Until Millis `json:"until_ms"`
+	Slots int    `json:"slots,omitempty"`
 }
 
 // VariantReport is one variant's part.
@@ -74,8 +76,9 @@ type VariantReport struct {
 	LagP99     Millis          `json:"lag_p99_ms"`
 	Goroutines int             `json:"goroutines_peak"`
 	Conns      int             `json:"conns_peak"`
-	Recovery   *float64        `json:"recovery_s"` // null: not within the run
+	Recovery   *float64        `json:"recovery_s"` // null: not within the run, or no fault
 	Trouble    map[string]int  `json:"trouble"`
+	Calls      int             `json:"calls"` // that reached the dependency while measuring
 	Dependency *Served         `json:"dependency"`
 	Breaker    json.RawMessage `json:"breaker,omitempty"`
 	Ticks      []Tick          `json:"ticks"`
@@ -114,6 +117,7 @@ func newScenarioReport(s *Scenario, length time.Duration) *ScenarioReport {
 	r := &ScenarioReport{
 		Name:     s.Name,
 		Shows:    s.Shows,
+		Note:     s.Note,
 		Topology: s.Topology,
 		Service:  Millis(s.Topology.Service),
 		Local:    Millis(s.Topology.Local),
@@ -125,7 +129,7 @@ func newScenarioReport(s *Scenario, length time.Duration) *ScenarioReport {
 		scenario: s,
 	}
 	for _, f := range s.Faults {
-		r.Faults = append(r.Faults, FaultReport{f.Mode, Millis(f.From), Millis(f.Until)})
+		r.Faults = append(r.Faults, FaultReport{f.Mode, Millis(f.From), Millis(f.Until), f.Slots})
 	}
 	return r
 }
@@ -157,12 +161,13 @@ func newVariantReport(v Variant, r *Record) VariantReport {
 		Goroutines: r.goroutines(),
 		Conns:      r.conns(),
 		Trouble:    r.Trouble,
+		Calls:      r.calls(),
 		Dependency: r.Served,
 		Breaker:    r.Stats,
 		Ticks:      r.ticks(),
 		Requests:   r.requests(),
 	}
-	if took, ok := r.recovery(r.Scenario.lastFault()); ok {
+	if took, ok := r.recovery(r.Scenario.lastFault()); ok && len(r.Scenario.Faults) > 0 {
 		seconds := took.Seconds()
 		report.Recovery = &seconds
 	}

@@ -15,6 +15,8 @@ import (
 type Scenario struct {
 	Name  string
 	Shows string // one line, for -list and the head of the run
+	Note  string // what else its figures say, above all where the library is not the best
+	Tour  bool   // part of what runs when nobody asks for a scenario
 
 	Topology    Topology
 	Calibration time.Duration // how long the closed loop measures the capacity
@@ -43,6 +45,20 @@ type Topology struct {
 	Patience  time.Duration `json:"-"`         // how long a user waits
 	Dependent float64       `json:"dependent"` // share of the requests that need it
 	InFlight  int           `json:"in_flight"` // the generator's cap; reaching it is invalid
+
+	// Stale has the handler answer with a stale copy where it has no live answer:
+	// a property of the service, so the same in every variant.
+	Stale bool `json:"stale_copy"`
+
+	// Finishes is the rule for work whose caller has left before it got a slot: it
+	// is done all the same. Without it such work is skipped. In a slot, work is
+	// always finished.
+	Finishes bool `json:"finishes_abandoned_work"`
+
+	// SlowShare of the dependency's answers take SlowFactor times as long, by chance
+	// and not by what is asked: who asks again draws again.
+	SlowShare  float64 `json:"slow_share"`
+	SlowFactor float64 `json:"slow_factor"`
 }
 
 // Load is the offered rate from a time on, as a multiple of the capacity that
@@ -60,6 +76,7 @@ const (
 	OK          Mode = "ok"
 	Hang        Mode = "hang" // accepts and says nothing; what waits at its end is dropped
 	Unavailable Mode = "503"  // answers 503 at once
+	Weak        Mode = "weak" // has only Fault.Slots of its slots
 )
 
 // Fault is one stretch of the fault curve; between the stretches it is OK.
@@ -67,6 +84,7 @@ type Fault struct {
 	Mode  Mode
 	From  time.Duration
 	Until time.Duration
+	Slots int // in mode Weak: how many are left
 }
 
 // Variant is one way of calling the dependency.
@@ -99,6 +117,10 @@ type Promise struct {
 	AtLeast float64
 	AtMost  float64
 	Value   func(own, bare *Record) float64 // infinite: never
+
+	// Premise makes it a number about the bare variant alone: what that one must
+	// suffer, or the scenario does not show what it says.
+	Premise bool
 }
 
 // scenarios holds every scenario; the file of each adds its own.

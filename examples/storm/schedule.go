@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -51,6 +52,27 @@ func schedule(s *Scenario, capacity float64, length time.Duration, seed uint64) 
 // seed and the request alone: a request is as much work in every variant, in
 // whatever order they are served.
 func work(seed, stream, id uint64, mean time.Duration) time.Duration {
-	rng := rand.New(rand.NewPCG(seed^stream<<56, id))
+	return exponential(rand.New(rand.NewPCG(seed^stream<<56, id)), mean)
+}
+
+func exponential(rng *rand.Rand, mean time.Duration) time.Duration {
 	return time.Duration(min(rng.ExpFloat64(), 5) * float64(mean))
+}
+
+// service returns how long the dependency works on request id when it gets it for
+// the first time (0), the second (1) and so on. Each time is a draw of its own, and
+// the same one in every variant.
+func (t Topology) service(seed, id, again uint64) time.Duration {
+	rng := rand.New(rand.NewPCG(seed^streamService<<56^again<<48, id))
+	took := exponential(rng, t.Service)
+	if rng.Float64() < t.SlowShare {
+		took = time.Duration(t.SlowFactor * float64(took))
+	}
+	return took
+}
+
+// mean returns what service comes to on average, its cap included.
+func (t Topology) mean() time.Duration {
+	slow := 1 + t.SlowShare*(t.SlowFactor-1)
+	return time.Duration((1 - math.Exp(-5)) * slow * float64(t.Service))
 }

@@ -40,10 +40,21 @@ func (s *screen) open(r *ScenarioReport) {
 	for _, v := range r.scenario.Variants {
 		s.printf("  %-9s %s\n", v.Name, v.About)
 	}
-	s.printf("\nThe handler is the same for all, a stale copy as fallback included. "+
-		"Users wait %v.\n%s promises:\n", t.Patience, mainName)
+	fallback := "without a fallback"
+	if t.Stale {
+		fallback = "a stale copy as fallback included"
+	}
+	s.printf("\nThe handler is the same for all, %s. Users wait %v.\n%s promises:\n",
+		fallback, t.Patience, mainName)
 	for i, p := range r.scenario.Promises {
-		s.printf("  %d. %s: %s\n", i+1, p.Text, p.target())
+		text := p.Text
+		if p.Premise {
+			text = "and it shows that of " + bareName + ", " + text
+		}
+		s.printf("  %d. %s: %s\n", i+1, text, p.target())
+	}
+	if r.Note != "" {
+		s.printf("Note: %s.\n", r.Note)
 	}
 	s.printf("\n")
 }
@@ -138,6 +149,9 @@ func (s *screen) close(r *ScenarioReport) {
 		s.printf("%d. %s: %s\n", i+1, v.Text, r.scenario.Promises[i].target())
 		var line strings.Builder
 		for _, variant := range r.scenario.Variants {
+			if v.Premise && variant.Name != bareName {
+				continue
+			}
 			verdict := "broken"
 			if v.Kept[variant.Name] {
 				verdict = "kept"
@@ -151,22 +165,23 @@ func (s *screen) close(r *ScenarioReport) {
 
 // table prints a line of figures for each variant.
 func (s *screen) table(r *ScenarioReport) {
-	s.printf("%-9s %9s %8s %7s %7s %7s %7s %8s %11s %6s %7s\n", "", "goodput/s", "success",
-		"live", "p50", "p99", "max", "recovery", "goroutines", "conns", "lag p99")
+	s.printf("%-9s %9s %8s %7s %7s %7s %7s %8s %6s %11s %6s %7s\n", "", "goodput/s", "success",
+		"live", "p50", "p99", "max", "recovery", "calls", "goroutines", "conns", "lag p99")
 	for _, v := range r.Variants {
 		t := v.Total
 		recovery := "never"
 		switch {
 		case v.Recovery != nil:
 			recovery = fmt.Sprintf("%.1f s", *v.Recovery)
-		case v.Measured < r.Duration:
+		case v.Measured < r.Duration, len(r.scenario.Faults) == 0:
 			recovery = "-"
 		}
 		seconds := time.Duration(v.Measured).Seconds()
-		s.printf("%-9s %9.1f %6.2f %% %5.1f %% %7s %7s %7s %8s %11d %6d %7s\n",
+		s.printf("%-9s %9.1f %6.2f %% %5.1f %% %7s %7s %7s %8s %6.2f %11d %6d %7s\n",
 			v.Name, ratio(float64(t.Good), seconds), percent(t.Good, t.Offered),
 			percent(t.Live, t.Offered), short(time.Duration(t.P50)), short(time.Duration(t.P99)),
-			short(time.Duration(t.Max)), recovery, v.Goroutines, v.Conns,
+			short(time.Duration(t.Max)), recovery,
+			ratio(float64(v.Calls), float64(t.Dependent)), v.Goroutines, v.Conns,
 			short(time.Duration(v.LagP99)))
 	}
 	s.printf("\n")

@@ -80,8 +80,12 @@ func TestPlay(t *testing.T) {
 				t.Errorf("%s: arrival %d of %d: %+v", r.Variant, i, len(r.Plan), o)
 			}
 		}
-		if r.Served == nil || r.Served.Finished == 0 {
+		if r.Served == nil || r.Served.Finished == 0 || r.Served.Reached < r.Served.Finished {
 			t.Errorf("%s: the dependency served %+v", r.Variant, r.Served)
+		}
+		if calls := r.calls(); calls == 0 || int64(calls) > r.Served.Reached {
+			t.Errorf("%s: %d calls reached the dependency, of %d", r.Variant, calls,
+				r.Served.Reached)
 		}
 		if r.goroutines() == 0 || r.conns() == 0 {
 			t.Errorf("%s: no samples of the front service", r.Variant)
@@ -185,7 +189,8 @@ func TestUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"-list"}, exitKept, "outage"},
+		{[]string{"-list"}, exitKept, "outage      tour  a dependency"},
+		{[]string{"-list"}, exitKept, "retrystorm        a dependency"},
 		{[]string{"-h"}, exitKept, "-scenario"},
 		{[]string{"-nonsense"}, exitUsage, "not defined"},
 		{[]string{"outage"}, exitUsage, "unexpected argument"},

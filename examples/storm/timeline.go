@@ -23,7 +23,8 @@ func (s *screen) timelines(records []*Record) {
 		s.scenario.Tick, levels[8])
 	s.printf("p99 on a log scale from 10ms (%c) to %v (%c); ",
 		levels[1], s.scenario.Topology.Patience, levels[8])
-	s.printf("breaker %c closed, O open, H half-open, R ramp\n\n", closedLetter)
+	s.printf("calls to the dependency for each\nrequest that needs it, rounded; "+
+		"breaker %c closed, O open, H half-open, R ramp\n\n", closedLetter)
 	if len(records) > 0 {
 		s.printf("%20s%s\n", "", ruler(records[0].ticks()))
 	}
@@ -38,10 +39,11 @@ func (s *screen) timelines(records []*Record) {
 				return levels[magnitude(time.Duration(t.P99), s.scenario.Topology.Patience)]
 			}},
 			{"errors", func(t Tick) rune { return levels[share(t.errors(), t.Offered)] }},
+			{"calls", callsDigit},
 			{"breaker", breakerLetter},
 		}
 		if !slices.ContainsFunc(ticks, func(t Tick) bool { return len(t.Breaker) > 0 }) {
-			rows = rows[:3]
+			rows = rows[:4]
 		}
 		name := r.Variant
 		for _, row := range rows {
@@ -95,6 +97,12 @@ func magnitude(d, top time.Duration) int {
 	span := math.Log(float64(top) / float64(bottom))
 	level := 1 + 7*math.Log(float64(d)/float64(bottom))/span
 	return int(math.Round(min(max(level, 1), 8)))
+}
+
+// callsDigit rounds the calls for each request, from 0 to 9.
+func callsDigit(t Tick) rune {
+	each := ratio(float64(t.Calls), float64(t.Dependent))
+	return '0' + rune(min(math.Round(each), 9))
 }
 
 const closedLetter = '.'

@@ -136,7 +136,9 @@ func dialHTTP(address string, p Protection, d dialer) call {
 
 // dialer opens the connections of a client, counts those that are open and
 // shows every failure to trouble: the pool hides the error of a dial whose
-// request has meanwhile found another connection.
+// request has meanwhile found another connection. A client that gives up closes its
+// connection, and with retries that is a thousand a second: they are reset, since
+// each would else keep its port for a minute, and the run would measure ports.
 type dialer struct {
 	idle    int
 	open    *atomic.Int64
@@ -149,6 +151,9 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		d.trouble.see(err)
 		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
 	}
 	d.open.Add(1)
 	return &countedConn{Conn: conn, open: d.open}, nil

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The tour has to stay under 90 seconds, and a scenario that makes it longer has to
+// stay out of it.
+func TestTourIsShort(t *testing.T) {
+	var takes time.Duration
+	for _, s := range named(nameTour) {
+		// Processes start in less than a second, and end with their last user.
+		takes += s.Calibration + s.Warmup + s.Duration + s.Topology.Patience + time.Second
+	}
+	if takes == 0 || takes > 85*time.Second {
+		t.Errorf("the tour takes %v", takes)
+	}
+}
+
+func TestScenariosAreSound(t *testing.T) {
+	for _, s := range scenarios {
+		if s.Needs > s.Duration {
+			t.Errorf("%s needs %v and has %v", s.Name, s.Needs, s.Duration)
+		}
+		if s.order(bareName) < 0 || s.order(mainName) < 0 {
+			t.Errorf("%s does not compare %s with %s", s.Name, mainName, bareName)
+		}
+		for _, p := range s.Promises {
+			if (p.AtLeast != 0) == (p.AtMost != 0) {
+				t.Errorf("%s: %q has %v and %v for bounds", s.Name, p.Text, p.AtLeast, p.AtMost)
+			}
+		}
+	}
+}
+
+func TestRetryDrain(t *testing.T) {
+	if got := retryDrain().Round(time.Millisecond); got != 7500*time.Millisecond {
+		t.Errorf("the backlog drains in %v, want 7.5s", got)
+	}
+}
+
+func TestTextbook(t *testing.T) {
+	const waits = 150 * time.Millisecond // 50 and 100, at most
+	failed := errors.New("failed")
+	ends := func(err error) call {
+		return func(context.Context, request) (string, error) { return "", err }
+	}
+	hangs := func(ctx context.Context, _ request) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	tests := []struct {
+		name     string
+		next     call
+		attempts int
+		least    time.Duration
+		most     time.Duration
+		err      error
+	}{
+		{"it answers", ends(nil), 1, 0, 0, nil},
+		{"it fails", ends(failed), 3, 0, waits, failed},
+		{"it hangs", hangs, 3, 3 * retryTimeout, 3*retryTimeout + waits, context.DeadlineExceeded},
+		{"there is no room", ends(errFull), 1, 0, 0, errFull},
+	}
+	for _, tt := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			attempts, began := 0, time.Now()
+			_, err := textbook(func(ctx context.Context, r request) (string, error) {
+				attempts++
+				return tt.next(ctx, r)
+			})(t.Context(), request{})
+			took := time.Since(began)
+			if attempts != tt.attempts || took < tt.least || took > tt.most ||
+				!errors.Is(err, tt.err) {
+				t.Errorf("%s: %d attempts in %v, %v", tt.name, attempts, took, err)
+			}
+		})
+	}
+}
+
+func TestTwice(t *testing.T) {
+	tests := []struct {
+		name          string
+		first, second time.Duration
+		calls         int64
+		took          time.Duration
+	}{
+		{"in time", tailDelay / 2, time.Hour, 1, tailDelay / 2},
+		{"slow by chance", time.Hour, tailDelay / 4, 2, tailDelay * 5 / 4},
+		{"the first is faster all the same", 2 * tailDelay, time.Hour, 2, 2 * tailDelay},
+	}
+	for _, tt := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			var calls atomic.Int64
+			began := time.Now()
+			_, err := twice(t.Context(), func(ctx context.Context, _ request) (string, error) {
+				if calls.Add(1) == 2 {
+					return sourceLive, sleep(ctx, tt.second)
+				}
+				return sourceLive, sleep(ctx, tt.first)
+			}, request{})
+			took := time.Since(began)
+			if calls.Load() != tt.calls || took != tt.took || err != nil {
+				t.Errorf("%s: %d calls in %v, %v", tt.name, calls.Load(), took, err)
+			}
+			synctest.Wait() // The loser is cancelled, or the bubble would complain.
+		})
+	}
+}
+
+// The stale copy is the service's, not the variant's.
+func TestHandlerFallsBack(t *testing.T) {
+	failed := errors.New("failed")
+	f := &front{ask: func(context.Context, request) (string, error) { return "", failed }}
+	r := request{ID: 1, Kind: kindDependent}
+	if source, err := f.handle(t.Context(), r); source != "" || !errors.Is(err, failed) {
+		t.Errorf("without a copy: %q, %v; want what the call failed with", source, err)
+	}
+	f.stale = true
+	if source, err := f.handle(t.Context(), r); source != sourceStale || err != nil {
+		t.Errorf("with a copy: %q, %v; want the stale one", source, err)
+	}
+}
