@@ -47,7 +47,7 @@
 //
 // The zero [Policy] makes 2 attempts, of which the second comes when the call is slower
 // than 95 of 100, yet not within 1 ms. It begins with 64 calls in which it only observes.
-// All calls together get 6 extra ones in 100, and 3 at once. Each field says why.
+// All calls together get 6 extra ones in 100, and 4 at once. Each field says why.
 //
 // # Failure modes
 //

@@ -26,7 +26,7 @@ type Policy struct {
 
 	// Extra is the share of extra calls, from above 0 to 1. It is what an observed delay
 	// aims at, and with either kind of delay it is a bound: whatever happens, extra calls
-	// are no more than Extra and a fifth of it, and 3 at once. If zero, 0.05: the slowest
+	// are no more than Extra and a fifth of it, and 4 at once. If zero, 0.05: the slowest
 	// twentieth is where the tail is, and a load that grows by as much is no news.
 	Extra float64
 
@@ -168,7 +168,7 @@ func (p *Policy) take() bool {
 	return true
 }
 
-// allowance is a bucket of three tokens, full at first: each call adds a part of one,
+// allowance is a bucket of four tokens, full at first: each call adds a part of one,
 // each extra attempt takes one. Unlike that of a [retry.Budget] its share is of calls,
 // not of successes: it bounds the extra load, and is not there to tell an outage.
 type allowance struct {
@@ -177,7 +177,7 @@ type allowance struct {
 
 const (
 	token = 1_000_000
-	burst = 3 * token
+	burst = 4 * token // with three, chance alone would refuse one hedge in ten
 )
 
 func (a *allowance) add(n int64) {
