@@ -43,8 +43,12 @@ func (e *TimeoutError) Error() string {
 // Is reports whether target is [context.DeadlineExceeded].
 func (*TimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// Timeout returns true; net.Error has it.
+// Timeout returns true, as that of a net.Error.
 func (*TimeoutError) Timeout() bool { return true }
+
+// Temporary returns true. It makes the error a net.Error, as context.DeadlineExceeded
+// is one.
+func (*TimeoutError) Temporary() bool { return true }
 
 type timeout struct {
 	after time.Duration

@@ -249,3 +249,41 @@ func TestSlowOnChange(t *testing.T) {
 		t.Errorf("%+v", changes)
 	}
 }
+
+// What a hook takes is not the time of the probe whose goroutine it has.
+func TestOnChangeSlowerThanSlowCall(t *testing.T) {
+	cfg := breaker.Config{
+		Consecutive: 1, SlowCall: 500 * time.Millisecond, Probes: 1, RampUp: -1,
+		OnChange: func(breaker.Change) { time.Sleep(600 * time.Millisecond) },
+	}
+	bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
+		fail(t, b, 1)
+		untilProbe(t, b)
+		succeed(t, b, 1)
+		state(t, b, breaker.Closed)
+	})
+}
+
+// A hook that panics when the breaker becomes half-open has taken the place of a probe.
+func TestOnChangeMayPanicBeforeAProbe(t *testing.T) {
+	cfg := one()
+	cfg.OnChange = func(c breaker.Change) {
+		if c.To == breaker.HalfOpen {
+			panic("hook")
+		}
+	}
+	bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
+		fail(t, b, 1)
+		untilProbe(t, b)
+		func() {
+			defer func() {
+				if v := recover(); v != "hook" {
+					t.Errorf("recovered %v", v)
+				}
+			}()
+			_ = b.Do(t.Context(), ok)
+		}()
+		succeed(t, b, 1)
+		state(t, b, breaker.Closed)
+	})
+}

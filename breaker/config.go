@@ -80,8 +80,9 @@ type Config struct {
 	Probes int
 
 	// ProbeTimeout is for how long a probe holds its place. Then the place is given
-	// to another call, and what becomes of the first no longer matters. If zero,
-	// OpenFor.
+	// to another call. A failure of the first still counts; its success does not, but
+	// has the probes after it hold their places for twice as long as it took, at most
+	// twice MaxOpenFor. If zero, OpenFor.
 	ProbeTimeout time.Duration
 
 	// RampUp is the time after the probes over which the share of calls that are

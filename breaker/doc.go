@@ -57,7 +57,7 @@
 //   - A call that panics or ends its goroutine counts as a failure, and the panic
 //     goes on with its stack.
 //   - A call that hangs counts when it ends: give it a timeout. As a probe it holds
-//     its place for ProbeTimeout, and is not heard after that.
+//     its place for ProbeTimeout.
 //   - A permit that is never finished is no call at all.
 //   - A result that comes after the state has changed counts in [Stats], and
 //     nowhere else.

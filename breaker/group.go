@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -23,21 +24,21 @@ type GroupConfig struct {
 // Validate returns an error that names every field that has no meaning, or nil.
 // [NewGroup] panics with the same text.
 func (c GroupConfig) Validate() error {
-	if err := c.Breaker.Validate(); err != nil {
-		return err
-	}
+	err := c.Breaker.Validate()
 	if c.MaxKeys < 0 {
-		return fmt.Errorf("breaker: GroupConfig: MaxKeys is %d, but must be at least 1", c.MaxKeys)
+		const text = "breaker: GroupConfig: MaxKeys is %d, but must be at least 1"
+		err = errors.Join(err, fmt.Errorf(text, c.MaxKeys))
 	}
-	return nil
+	return err
 }
 
 // Group keeps a breaker for each key: a host, a shard, a tenant's database. Make it
 // with [NewGroup] and use it from any number of goroutines.
 //
 // It is bounded, for keys often come from outside. When it is full, a new key takes
-// the place of one that was not asked for during a whole Window: first of a breaker
-// that is closed and without failures, else of any that is not refusing calls. A
+// the place of one that was not asked for during a whole Window: of a breaker that is
+// closed and without failures if one is found soon, else of any that is not refusing
+// calls. A
 // breaker that refuses is never dropped, nor one in use; else a flood of keys would
 // open what is broken, and reset what is about to break.
 //
@@ -103,6 +104,7 @@ func (g *Group[K]) Get(key K) *Breaker {
 }
 
 func (g *Group[K]) add(key K, now int64) *Breaker {
+	name := g.keyName(key) // by a method of the user's, perhaps: not under the lock
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := g.entries[key]; e != nil {
@@ -112,7 +114,7 @@ func (g *Group[K]) add(key K, now int64) *Breaker {
 		g.unprotected.Add(1)
 		return g.through
 	}
-	e := &entry{breaker: newBreaker(g.keyName(key), g.set)}
+	e := &entry{breaker: newBreaker(name, g.set)}
 	e.asked.Store(now)
 	g.entries[key] = e
 	return e.breaker
@@ -125,40 +127,47 @@ func (g *Group[K]) keyName(key K) string {
 	return fmt.Sprint(g.name, "/", key)
 }
 
-// evict drops one breaker, and reports false if none may be. It looks at all of
-// them: the map has a random order, but the promise is about all. So that a flood
-// of keys does not pay for that each time, a search in vain is not repeated before
-// it can have another result.
+// evict drops one breaker, and reports false if none may be. Then it has looked at all
+// of them. So that a flood of keys does not pay for that each time, a search in vain
+// is not repeated before it can have another result; and of those that remember
+// failures, it takes one when it has seen a few and nothing better.
 func (g *Group[K]) evict(now int64) bool {
 	if now < g.retryAt {
 		return false
 	}
+	const few = 64
 	var second K
-	found := false
+	found := 0
 	g.retryAt = now + g.set.window/buckets
 	for key, e := range g.entries {
-		if idleAt := e.asked.Load() + g.set.window; idleAt > now {
+		if idleAt := later(e.asked.Load(), g.set.window); idleAt > now {
 			g.retryAt = min(g.retryAt, idleAt)
 			continue
 		}
 		switch e.breaker.worth(now) {
 		case nothing:
-			g.drop(key)
-			return true
+			return g.drop(key)
 		case little:
-			second, found = key, true
+			second = key
+			found++
+		}
+		if found == few {
+			break
 		}
 	}
-	if found {
-		g.drop(second)
-	}
-	return found
+	return found > 0 && g.drop(second)
 }
 
-func (g *Group[K]) drop(key K) {
+// drop reports false for a key that no map can find, such as NaN.
+func (g *Group[K]) drop(key K) bool {
+	before := len(g.entries)
 	delete(g.entries, key)
+	if len(g.entries) == before {
+		return false
+	}
 	g.evicted.Add(1)
 	g.retryAt = 0
+	return true
 }
 
 // What is lost with a breaker.

@@ -3,6 +3,8 @@ package breaker_test
 import (
 	"context"
 	"fmt"
+	"math"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -276,8 +278,12 @@ func TestGroupValidate(t *testing.T) {
 	for _, cfg := range []breaker.GroupConfig{
 		{MaxKeys: -1},
 		{Breaker: breaker.Config{Probes: -1}},
+		{Breaker: breaker.Config{Probes: -1}, MaxKeys: -1},
 	} {
 		err := cfg.Validate()
+		if err != nil && cfg.MaxKeys < 0 && !strings.Contains(err.Error(), "MaxKeys is -1") {
+			t.Errorf("%+v: %v", cfg, err)
+		}
 		if err == nil {
 			t.Errorf("%+v is valid", cfg)
 			continue
@@ -291,4 +297,47 @@ func TestGroupValidate(t *testing.T) {
 			breaker.NewGroup[int](cfg)
 		}()
 	}
+}
+
+// chatty is a key whose String uses the group, as one that logs may.
+type chatty struct {
+	*breaker.Group[chatty]
+}
+
+func (c chatty) String() string {
+	c.Stats()
+	return "chatty"
+}
+
+func TestGroupKeysMayUseTheGroup(t *testing.T) {
+	g := breaker.NewGroup[chatty](breaker.GroupConfig{})
+	succeed(t, g.Get(chatty{g}), 1)
+}
+
+// NaN is a key that no map finds again.
+func TestGroupOfKeysThatEqualNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := breaker.NewGroup[float64](breaker.GroupConfig{MaxKeys: 4})
+		for range 100 {
+			succeed(t, g.Get(math.NaN()), 1)
+			time.Sleep(window)
+		}
+		if s := g.Stats(); s.Keys > 4 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestGroupWithAnEndlessWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := breaker.NewGroup[int](breaker.GroupConfig{
+			Breaker: breaker.Config{Window: math.MaxInt64}, MaxKeys: 1,
+		})
+		b := g.Get(1)
+		time.Sleep(time.Hour)
+		g.Get(2)
+		if g.Get(1) != b {
+			t.Error("dropped before its time")
+		}
+	})
 }

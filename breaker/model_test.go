@@ -125,8 +125,8 @@ func (m *model) finish(
 	if slow {
 		m.total.Slow++
 	}
-	lease, isProbe := m.probes[p.probe]
-	isProbe = isProbe && p.epoch == m.epoch
+	isProbe := p.probe != 0 && p.epoch == m.epoch
+	held := isProbe && time.Now().Before(m.probes[p.probe]) // zero: given to another
 	if isProbe {
 		delete(m.probes, p.probe)
 	}
@@ -137,11 +137,11 @@ func (m *model) finish(
 			m.steps = max(0, m.steps-int(time.Since(m.since)/m.cfg.Window))
 			m.open(t, b, after)
 		}
-	case isProbe && time.Now().Before(lease):
+	case isProbe:
 		switch {
 		case o == breaker.Failure || slow:
 			m.open(t, b, after)
-		case o == breaker.Success:
+		case o == breaker.Success && held: // a late one is slow as well, in this Config
 			if m.succeeded++; m.succeeded == m.cfg.Probes {
 				m.enter(breaker.Closed)
 			}

@@ -174,7 +174,7 @@ func (p *Permit) acquireProbe() error {
 	e := b.now.Load()
 	if e.state == Open && p.start >= e.until {
 		half := b.newEpoch(HalfOpen, e.mode, p.start, e.steps)
-		half.probes = &probes{want: b.set.probes}
+		half.probes = &probes{want: b.set.probes, length: b.set.probeTimeout}
 		b.change(e, half, "open time over")
 		e = half
 	}
@@ -184,32 +184,45 @@ func (p *Permit) acquireProbe() error {
 	}
 	var ok bool
 	p.epoch = e
-	p.probe, ok = e.probes.admit(p.start, later(p.start, b.set.probeTimeout))
+	p.probe, ok = e.probes.admit(p.start)
 	e.busyUntil.Store(e.probes.busyUntil())
 	b.mu.Unlock()
-	b.report()
 	if !ok {
 		return p.refuse()
 	}
+	reported := false
+	defer func() {
+		if !reported {
+			p.Record(Ignored) // OnChange has panicked: nobody else knows of the place
+		}
+	}()
+	b.report()
+	reported = true
+	p.start = b.clock() // what OnChange took is not the probe's time
 	return nil
 }
 
 // finishProbe judges a probe: one that failed, or was slow, opens the breaker
 // again; enough that succeeded close it; one that is ignored gives back its place
-// and proves nothing.
+// and proves nothing. Of one whose lease is over a failure still counts, or a
+// dependency that hangs for longer than a lease would never be seen to fail; a
+// success does not, but the leases grow to its length.
 func (b *Breaker) finishProbe(
 	p *Permit, e *epoch, now int64, outcome Outcome, slow bool, err error,
 ) {
 	after := verdict.RetryAfter(err) // a method of the user's, so not under the lock
 	b.mu.Lock()
-	if b.now.Load() != e || !e.probes.release(p.probe, now) {
+	if b.now.Load() != e || p.probe == 0 { // 0: let through by Shadow
 		b.mu.Unlock()
 		b.finishLate(now, outcome, slow, err)
 		return
 	}
+	held := e.probes.release(p.probe, now)
 	e.window.count(outcome, slow)
 	switch {
 	case outcome == Ignored && !slow:
+	case outcome == Success && !slow && !held:
+		e.probes.lengthen(now-p.start, later(b.set.maxOpenFor, b.set.maxOpenFor))
 	case outcome != Success || slow:
 		b.change(e, b.newOpen(e.mode, now, e.steps, after), "probe failed")
 	default:

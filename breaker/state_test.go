@@ -2,6 +2,7 @@ package breaker_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -123,8 +124,52 @@ func TestHungProbe(t *testing.T) {
 		untilProbe(t, b)
 		hung := allow(t, b)
 		time.Sleep(time.Second)
-		hung.Record(breaker.Failure) // too late, though nobody has its place yet
+		allow(t, b)
+		hung.Record(breaker.Failure) // a failure counts, or a hang would never be one
+		state(t, b, breaker.Open)
+	})
+}
+
+// Where all calls take longer than a lease, what they say must still be heard.
+func TestProbesLongerThanTheirLease(t *testing.T) {
+	// callers keep calling for an hour, and pause after a refusal.
+	callers := func(b *breaker.Breaker, n int, call func(context.Context) error) {
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				for end := time.Now().Add(time.Hour); time.Now().Before(end); {
+					if errors.Is(b.Do(context.Background(), call), breaker.ErrOpen) {
+						time.Sleep(100 * time.Millisecond)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	for _, n := range []int{1, 20} {
+		bubble(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+			fail(t, b, 10)
+			callers(b, n, func(context.Context) error { time.Sleep(6 * time.Second); return nil })
+			state(t, b, breaker.Closed)
+		})
+	}
+	bubble(t, breaker.Config{}, func(t *testing.T, b *breaker.Breaker) {
+		fail(t, b, 10)
+		callers(b, 20, func(context.Context) error { time.Sleep(10 * time.Second); return errBoom })
+		if s := b.Stats(); s.Opened < 10 || s.Total.Failed > 1000 {
+			t.Errorf("in an hour of hanging calls: %+v", s)
+		}
+	})
+	// One answer after an hour does not make places last for hours.
+	bubble(t, one(), func(t *testing.T, b *breaker.Breaker) {
+		fail(t, b, 1)
+		untilProbe(t, b)
+		hung := allow(t, b)
+		time.Sleep(time.Hour)
+		hung.Record(breaker.Success)
 		state(t, b, breaker.HalfOpen)
+		allow(t, b)
+		time.Sleep(2 * time.Minute)
 		succeed(t, b, 1)
 		state(t, b, breaker.Closed)
 	})

@@ -284,3 +284,18 @@ func TestPolicyValidate(t *testing.T) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
+
+// What a hook takes is time of the call too.
+func TestMaxElapsedIsKeptAfterOnRetry(t *testing.T) {
+	bubble(t, plain(), func(t *testing.T, p *retry.Policy) {
+		p.MaxElapsed, p.Backoff = time.Second, retry.Constant(0)
+		p.OnRetry = func(context.Context, retry.Event) { time.Sleep(2 * time.Second) }
+		before := p.Budget.Tokens()
+		c := play(t.Context(), p, errBoom)
+		c.made(t, 1, 2*time.Second)
+		c.matches(t, errBoom, retry.ErrExhausted)
+		if got := p.Budget.Tokens(); got != before {
+			t.Errorf("%v tokens, want %v: the retry was not made", got, before)
+		}
+	})
+}

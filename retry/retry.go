@@ -131,7 +131,7 @@ func (t *Try) attempt(yield func(context.Context, *Try) bool) (more bool) {
 
 // Again ends the attempt with its error, nil included, and reports whether another one
 // follows. It waits for that. Then the loop should go on; else it should return
-// [Try.Err].
+// [Try.Err]. Call it once in each turn of the loop.
 func (t *Try) Again(err error) bool {
 	t.cancel()
 	if err == nil {
@@ -270,7 +270,7 @@ func (l *loop) delay(ctx context.Context, err error) (time.Duration, error) {
 		delay = math.MaxInt64 // no int64 has it
 	}
 	if m := l.policy.MaxElapsed; m > 0 && time.Since(l.started) >= m-delay {
-		return 0, &stopped{"retry: MaxElapsed is over, or would be", ErrExhausted}
+		return 0, elapsed()
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 		const text = "retry: the deadline comes before the next attempt"
@@ -317,9 +317,15 @@ func (l *loop) wait(ctx context.Context, err error, delay time.Duration) error {
 	if ctx.Err() != nil {
 		return l.end(over(ctx))
 	}
+	// OnRetry has taken its time too, and the machine may have slept.
+	if m := l.policy.MaxElapsed; m > 0 && time.Since(l.started) > m {
+		return l.stop(elapsed())
+	}
 	waited = true
 	return nil
 }
+
+func elapsed() error { return &stopped{"retry: MaxElapsed is over, or would be", ErrExhausted} }
 
 // alone ends the call for a reason that a single attempt does not need.
 func (l *loop) alone(reason error) error {

@@ -2,7 +2,6 @@ package breakerhttp
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -134,10 +133,11 @@ func (rec *recorder) wrote(status int) {
 }
 
 // wroteNothing finishes the permit of a handler that returned without a word: net/http
-// makes a 200 of it, unless there is no client any more.
+// makes a 200 of it, unless nobody waits for it any more: the client has left, which is
+// ignored, or a deadline is over, which is not.
 func (rec *recorder) wroteNothing() {
-	if rec.r.Context().Err() == context.Canceled {
-		rec.permit.Record(breaker.Ignored)
+	if err := rec.r.Context().Err(); err != nil {
+		rec.permit.Done(rec.r.Context(), err)
 	}
 	rec.wrote(http.StatusOK)
 }
@@ -172,7 +172,7 @@ func (rec *recorder) Write(p []byte) (int, error) {
 // go the slow way, since a source that fails before them leaves the header unwritten.
 func (rec *recorder) ReadFrom(src io.Reader) (int64, error) {
 	first, err := io.CopyN(struct{ io.Writer }{rec}, src, 512)
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF { //nolint:errorlint // as io.Copy: one that wraps it is an error
 		return first, nil
 	}
 	if err != nil {

@@ -632,3 +632,30 @@ func TestMiddlewareOwnRefuse(t *testing.T) {
 		t.Errorf("the answer is %d, %v, %q", answer.Code, answer.Header(), answer.Body)
 	}
 }
+
+// A dependency that hangs behind a deadline is seen, though its handler says nothing.
+func TestMiddlewareDeadline(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	m := &breakerhttp.Middleware{Breaker: func(*http.Request) *breaker.Breaker { return b }}
+	ctx, cancel := context.WithTimeout(t.Context(), -1)
+	defer cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	})).ServeHTTP(httptest.NewRecorder(), r)
+	if got := b.State(); got != breaker.Open {
+		t.Errorf("%v", got)
+	}
+}
+
+// An error that wraps io.EOF is an error, as it is to io.Copy.
+func TestMiddlewareReadFromWrappedEOF(t *testing.T) {
+	b := breaker.New(breaker.Config{})
+	m := &breakerhttp.Middleware{Breaker: func(*http.Request) *breaker.Breaker { return b }}
+	cut := fmt.Errorf("cut off: %w", io.EOF)
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if _, err := io.Copy(w, iotest.ErrReader(cut)); !errors.Is(err, cut) {
+			t.Errorf("got %v, want %v", err, cut)
+		}
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+}

@@ -25,8 +25,8 @@
 //
 // What fails: an error of the transport, 502, 503 and 504. A 500 is most often an
 // answer to one request, not the state of the server; Count500 counts it. What is
-// ignored: 429, which is about the caller; and any response that says that it is a
-// refusal, as servers with this module's packages and Envoy's overload manager do. A
+// ignored: 429, which is about the caller; and a 503 that says that it is a refusal,
+// as those of servers with this module's packages and of Envoy's overload manager do. A
 // server at three times its load that sheds two thirds is well, and a breaker that
 // took that for failure would cost it the last third. Everything else succeeds: a
 // server that answers 404 works.
@@ -35,7 +35,10 @@
 //
 // A request whose context was cancelled is ignored, one that ran into a deadline has
 // failed, http.Client's Timeout included. A request cancelled by its old Cancel
-// channel looks like a failed one. An upgraded connection counts when it is upgraded.
+// channel looks like a failed one. A request whose own body cannot be read says nothing
+// of the server, and is ignored: else a gateway's clients could open its breakers by
+// sending broken bodies. To a Middleware that is not known, so there they can: in a
+// gateway, use the Transport. An upgraded connection counts when it is upgraded.
 //
 // Stable: the API changes only with a major version.
 package breakerhttp
@@ -43,7 +46,9 @@ package breakerhttp
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/stormjib/stormjib/breaker"
@@ -89,8 +94,15 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer permit.Record(breaker.Failure) // of a panic; otherwise finished by then
-	resp, err := t.base().RoundTrip(r)
+	sent, body := watchBody(r)
+	resp, err := t.base().RoundTrip(sent)
+	if resp != nil && resp.Request == sent {
+		resp.Request = r
+	}
 	if err != nil {
+		if body != nil && body.failed.Load() {
+			permit.Record(breaker.Ignored)
+		}
 		permit.Done(r.Context(), err)
 		return resp, err
 	}
@@ -132,6 +144,37 @@ func closeBody(r *http.Request) {
 	if r.Body != nil {
 		_ = r.Body.Close() // there is nobody to tell
 	}
+}
+
+// watchBody returns r, or if it has a body a shallow copy with one that notes whether
+// it could be read.
+func watchBody(r *http.Request) (*http.Request, *watchedBody) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return r, nil
+	}
+	sent := *r
+	body := &watchedBody{ReadCloser: r.Body}
+	sent.Body = body
+	return &sent, body
+}
+
+type watchedBody struct {
+	io.ReadCloser
+	closed, failed atomic.Bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	// What is read after Close fails for that: the transport has given up already.
+	if err != nil && err != io.EOF && !b.closed.Load() {
+		b.failed.Store(true)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	b.closed.Store(true)
+	return b.ReadCloser.Close()
 }
 
 // Classify is what a [Transport] without a Classify goes by: see Defaults in the

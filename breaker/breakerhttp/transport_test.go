@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -863,4 +864,37 @@ func TestStatusError(t *testing.T) {
 			t.Errorf("%v says the wrong things about itself", got)
 		}
 	})
+}
+
+// A gateway's clients must not be able to open its breakers with bodies of their own
+// that cannot be read.
+func TestTransportBrokenRequestBody(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer server.Close()
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	client := &http.Client{Transport: &breakerhttp.Transport{
+		Base:    server.Client().Transport,
+		Breaker: func(*http.Request) *breaker.Breaker { return b },
+	}}
+	for range 3 {
+		body := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("cut off")))
+		resp, err := client.Post(server.URL, "text/plain", body)
+		if err == nil {
+			_ = resp.Body.Close()
+			t.Fatal("a broken body was sent")
+		}
+	}
+	if s := b.Stats(); s.State != breaker.Closed || s.Ignored != 3 {
+		t.Errorf("%+v", s)
+	}
+	resp, err := client.Post(server.URL, "text/plain", strings.NewReader("whole"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if got := b.Stats().Total.Succeeded; got != 1 {
+		t.Errorf("%d successes", got)
+	}
 }

@@ -73,16 +73,23 @@ func Do[R any](
 // only, the end of the context of the attempts, which is why whoever settles the call
 // ends it.
 type call[R any] struct {
+	run func()     // c.attempts; made once, since each mention of it would allocate
+	mu  sync.Mutex // of what changes in state
+
+	state[R]
+}
+
+// state is what is made anew when a call is used again. The lock is not part of it:
+// who has let go of it last may still be at that.
+type state[R any] struct {
 	policy  *Policy
 	fn      func(context.Context) (R, error)
 	discard func(R)
 	ctx     context.Context //nolint:containedctx // a call lives no longer than its context
 	cancel  context.CancelFunc
 	delay   time.Duration
-	start   int64  // if there is no delay yet, but the policy is to learn one
-	run     func() // c.attempts; made once, since each mention of it would allocate
+	start   int64 // if there is no delay yet, but the policy is to learn one
 
-	mu       sync.Mutex
 	timer    *time.Timer // starts the next attempt; nil if there is no delay
 	users    int         // the caller, the goroutines, and the timer while it is armed
 	begun    int         // attempts
@@ -176,9 +183,16 @@ func (c *call[R]) attempt(n int) (next int) {
 	}
 	returned := false
 	defer func() {
-		if !returned && c.awaited() {
-			c.broke(recover())
+		if returned {
+			return
 		}
+		c.mu.Lock()
+		if c.settled { // too late to recover: the panic would be lost
+			c.running--
+			c.leave()
+			return
+		}
+		c.broke(recover())
 	}()
 	result, err := c.fn(ctx)
 	returned = true
@@ -235,17 +249,9 @@ func worthAnother(err error) bool {
 	return verdict.Retryable(err) && !verdict.NotAttempted(err) && verdict.RetryAfter(err) == 0
 }
 
-// awaited reports whether the caller is still there. If not, it is too late to
-// recover: the panic would be lost.
-func (c *call[R]) awaited() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.settled
-}
-
 // broke ends the call that an attempt has left by a panic, or by Goexit if there is none.
+// It is called with the lock held.
 func (c *call[R]) broke(panicked any) {
-	c.mu.Lock()
 	if panicked != nil {
 		c.panicked = &PanicError{Value: panicked, Stack: debug.Stack()}
 	} else {
@@ -319,7 +325,7 @@ func (c *call[R]) leave() {
 	c.mu.Unlock()
 	if last {
 		p := c.policy
-		*c = call[R]{run: c.run}
+		c.state = state[R]{}
 		p.idle.Put(c)
 	}
 }

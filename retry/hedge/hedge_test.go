@@ -793,3 +793,52 @@ func TestConcurrentForReal(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Almost none is no share that the policy may trip over.
+func TestTinyExtra(t *testing.T) {
+	p := &hedge.Policy{Extra: 1e-18}
+	synctest.Test(t, func(t *testing.T) {
+		for range 70 {
+			if _, err := hedge.Do(t.Context(), p, answers, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// Whatever races with what, a result is returned or discarded, and never lost.
+func TestNoResultIsLost(t *testing.T) {
+	var made, returned, discarded atomic.Int64
+	p := &hedge.Policy{Delay: 1, Extra: 1}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 500 {
+				var attempts atomic.Int64
+				var call sync.WaitGroup
+				call.Go(func() {
+					_, err := hedge.Do(context.Background(), p, func(context.Context) (int, error) {
+						if attempts.Add(1) == 1 {
+							runtime.Goexit()
+						}
+						made.Add(1)
+						return 1, nil
+					}, func(int) { discarded.Add(1) })
+					if err == nil {
+						returned.Add(1)
+					}
+				})
+				call.Wait()
+			}
+		})
+	}
+	wg.Wait()
+	for range 1000 { // losers may still be under way
+		if made.Load() == returned.Load()+discarded.Load() {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Errorf("%d results, %d returned and %d discarded",
+		made.Load(), returned.Load(), discarded.Load())
+}

@@ -82,7 +82,7 @@ func (l *latency) begin(took time.Duration, share float64, least time.Duration) 
 		return
 	}
 	slices.Sort(l.first)
-	d := l.first[int(warmup*max(1-2*share, 0))]
+	d := l.first[min(int(warmup*max(1-2*share, 0)), warmup-1)]
 	l.bits.Store(math.Float64bits(float64(max(d, least))))
 	l.first = nil
 }

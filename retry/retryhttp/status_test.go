@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -162,5 +163,59 @@ func TestFail(t *testing.T) {
 				t.Errorf("%v; the body is %s", err, w.Body)
 			}
 		})
+	}
+}
+
+// closes is a body that counts.
+type closes struct {
+	io.Reader
+	n int
+}
+
+func (c *closes) Close() error { c.n++; return nil }
+
+// A function of the user's that panics must not cost a connection each time.
+func TestTransportClosesBodyOnPanic(t *testing.T) {
+	for name, p := range map[string]*retry.Policy{
+		"RetryIf": {RetryIf: func(error) bool { panic("bug") }},
+		"Backoff": {Backoff: func(int, time.Duration) time.Duration { panic("bug") }},
+		"OnRetry": {OnRetry: func(context.Context, retry.Event) { panic("bug") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := &closes{Reader: strings.NewReader("busy")}
+			base := answering(func(r *http.Request) (*http.Response, error) {
+				resp := &http.Response{StatusCode: http.StatusBadGateway, Body: body, Request: r}
+				return resp, nil
+			})
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			func() {
+				defer func() {
+					if v := recover(); v != "bug" {
+						t.Errorf("recovered %v", v)
+					}
+				}()
+				transport := &retryhttp.Transport{Base: base, Policy: p}
+				_, _ = transport.RoundTrip(req) //nolint:bodyclose // it panics
+			}()
+			if body.n != 1 {
+				t.Errorf("the body was closed %d times", body.n)
+			}
+		})
+	}
+}
+
+type answering func(*http.Request) (*http.Response, error)
+
+func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestTransportWithoutURL(t *testing.T) {
+	body := &closes{Reader: strings.NewReader("x")}
+	req := &http.Request{Method: http.MethodPost, Body: body}
+	resp, err := (&retryhttp.Transport{}).RoundTrip(req) //nolint:bodyclose // there is none
+	if resp != nil || err == nil || body.n != 1 {
+		t.Errorf("%v, %v, closed %d times", resp, err, body.n)
 	}
 }

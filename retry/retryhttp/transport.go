@@ -23,8 +23,9 @@
 // a new connection is the cheaper. Giving up returns the last response, as RoundTrip
 // should, with its body unread. See package retry for the rest.
 //
-// One layer retries, the innermost. A response that the transport gave up on after more
-// than one attempt says so in its field Stormjib-Refusal, by retry=?0. A reverse proxy
+// One layer retries, the innermost. A response that the transport would retry, but gave up
+// on because of its attempts, its budget or the time, says so in its field
+// Stormjib-Refusal, by retry=?0, as a [*retry.Error] does by its Retryable. A reverse proxy
 // passes that on as it is; for other servers there are [CheckResponse] and [Fail]. What
 // says so is not retried, and nothing that a client sends changes it.
 //
@@ -40,10 +41,11 @@
 //
 // A server that refuses for itself alone (scope=replica) is not waited for: the next
 // attempt will most likely meet another. It follows after the backoff, of 50 ms at most,
-// and by another connection.
-// What says that the whole service refuses is waited for. Responses with X-Envoy-Overloaded
-// or X-Envoy-Ratelimited, whatever the value, are not retried: that is what Envoy means
-// by them, and a RetryIf may decide otherwise, as Envoy's retry policies may.
+// and by another connection where that is possible, which it is not with HTTP/2 nor
+// after a response without a body. What says that the whole service refuses is waited
+// for. Responses with X-Envoy-Overloaded or X-Envoy-Ratelimited, whatever the value, are
+// not retried: that is what Envoy means by them, and a RetryIf may decide otherwise, as
+// Envoy's retry policies may.
 //
 // # Failure modes
 //
@@ -64,6 +66,7 @@ package retryhttp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -104,8 +107,14 @@ type Transport struct {
 	budgets *retry.BudgetGroup[string] // by host; made once
 }
 
+var errNoURL = errors.New("retryhttp: nil Request.URL")
+
 // RoundTrip sends r, and again as the policy says.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL == nil {
+		closeBody(r)
+		return nil, errNoURL
+	}
 	c, ok := t.calls.Get().(*call)
 	if !ok {
 		c = newCall(t)
@@ -196,7 +205,14 @@ func newCall(t *Transport) *call {
 
 // do makes the attempts.
 func (c *call) do() (*http.Response, error) {
+	returned := false
+	defer func() {
+		if !returned && c.resp != nil {
+			closeResponse(c.resp) // a function of the user's has panicked
+		}
+	}()
 	resp, err := retry.Do(c.request.Context(), &c.policy, c.attempt)
+	returned = true
 	if err == nil {
 		return resp, nil
 	}
