@@ -2,7 +2,6 @@ package breakerhttp
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"io"
 	"math"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/stormjib/stormjib/breaker"
 	"github.com/stormjib/stormjib/internal/hop"
+	"github.com/stormjib/stormjib/internal/problem"
 )
 
 // Middleware guards a handler that fronts a dependency: a reverse proxy, or a route
@@ -78,24 +78,8 @@ func Refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	h := w.Header()
 	h.Set("Retry-After", retryAfter(err))
 	h.Set(hop.RefusalField, hop.Refusal{Reason: hop.Open, Scope: hop.Service}.String())
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Cache-Control", "no-store")
-	h.Del("Content-Length")
-	w.WriteHeader(http.StatusServiceUnavailable)
-	// A client that is gone by now needs no answer.
-	_ = json.NewEncoder(w).Encode(problem{
-		Type:   "about:blank",
-		Title:  http.StatusText(http.StatusServiceUnavailable),
-		Status: http.StatusServiceUnavailable,
-		Detail: "Something that this service depends on is unavailable. Try again later.",
-	})
-}
-
-type problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
+	problem.Write(w, http.StatusServiceUnavailable,
+		"Something that this service depends on is unavailable. Try again later.")
 }
 
 func retryAfter(err error) string {

@@ -3,7 +3,6 @@ package retryhttp
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stormjib/stormjib/internal/hop"
+	"github.com/stormjib/stormjib/internal/problem"
 	"github.com/stormjib/stormjib/internal/verdict"
 	"github.com/stormjib/stormjib/retry"
 )
@@ -163,22 +163,6 @@ func Fail(w http.ResponseWriter, _ *http.Request, err error) {
 		failed := hop.Refusal{Reason: hop.Failed, Scope: hop.Service, NoRetry: true}
 		h.Set(hop.RefusalField, failed.String())
 	}
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Cache-Control", "no-store")
-	h.Del("Content-Length")
-	w.WriteHeader(status)
-	// A client that is gone by now needs no answer.
-	_ = json.NewEncoder(w).Encode(problem{
-		Type:   "about:blank",
-		Title:  http.StatusText(status),
-		Status: status,
-		Detail: "Something that this service depends on has failed. Try again later.",
-	})
-}
-
-type problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
+	problem.Write(w, status,
+		"Something that this service depends on has failed. Try again later.")
 }
