@@ -160,6 +160,19 @@ func TestProbesLongerThanTheirLease(t *testing.T) {
 			t.Errorf("in an hour of hanging calls: %+v", s)
 		}
 	})
+	// Leases are never made shorter, also where they are longer than the bound.
+	cfg := one()
+	cfg.ProbeTimeout = time.Hour
+	bubble(t, cfg, func(t *testing.T, b *breaker.Breaker) {
+		fail(t, b, 1)
+		untilProbe(t, b)
+		hung := allow(t, b)
+		time.Sleep(time.Hour)
+		hung.Record(breaker.Success)
+		allow(t, b)
+		time.Sleep(time.Hour - 1)
+		refused(t, b)
+	})
 	// One answer after an hour does not make places last for hours.
 	bubble(t, one(), func(t *testing.T, b *breaker.Breaker) {
 		fail(t, b, 1)

@@ -898,3 +898,58 @@ func TestTransportBrokenRequestBody(t *testing.T) {
 		t.Errorf("%d successes", got)
 	}
 }
+
+type baseFunc func(*http.Request) (*http.Response, error)
+
+func (f baseFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// afterClose is a body that cannot be read any more when it is closed, as files can't.
+type afterClose struct{ closed bool }
+
+func (b *afterClose) Close() error { b.closed = true; return nil }
+
+func (b *afterClose) Read([]byte) (int, error) {
+	if b.closed {
+		return 0, errors.New("closed")
+	}
+	return 0, io.EOF
+}
+
+// A transport that gives up closes the body, and may be reading it at that moment. What
+// it reads then is not why it gave up.
+func TestTransportBodyReadAfterClose(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	transport := &breakerhttp.Transport{
+		Breaker: func(*http.Request) *breaker.Breaker { return b },
+		Base: baseFunc(func(r *http.Request) (*http.Response, error) {
+			_ = r.Body.Close()
+			_, _ = r.Body.Read(nil)
+			return nil, errBoom
+		}),
+	}
+	r := httptest.NewRequest(http.MethodPost, "http://x/", &afterClose{})
+	resp, err := transport.RoundTrip(r) //nolint:bodyclose // there is none
+	if resp != nil || err != errBoom || b.State() != breaker.Open {
+		t.Errorf("%v, %v, %v", resp, err, b.State())
+	}
+}
+
+// The response belongs to the request that the caller sent, not to a copy of it.
+func TestTransportResponsesRequest(t *testing.T) {
+	b := breaker.New(breaker.Config{})
+	transport := &breakerhttp.Transport{
+		Breaker: func(*http.Request) *breaker.Breaker { return b },
+		Base: baseFunc(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+		}),
+	}
+	r := httptest.NewRequest(http.MethodPost, "http://x/", strings.NewReader("x"))
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.Request != r {
+		t.Error("the response has a request of its own")
+	}
+}
