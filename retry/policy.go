@@ -1,13 +1,13 @@
 package retry
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/stormjib/stormjib/internal/ended"
 	"github.com/stormjib/stormjib/internal/verdict"
 )
 
@@ -230,14 +230,5 @@ type stopped struct {
 func (e *stopped) Error() string        { return e.text }
 func (e *stopped) Is(target error) bool { return e.is != nil && target == e.is }
 
-// ended is the reason of a context that has ended. It matches what the context says,
-// and why.
-type ended struct{ err, cause error }
-
-func (e *ended) Error() string   { return "retry: " + e.cause.Error() }
-func (e *ended) Unwrap() []error { return []error{e.err, e.cause} }
-
 // over returns the reason of a context that has ended.
-func over(ctx context.Context) error {
-	return &ended{ctx.Err(), cmp.Or(context.Cause(ctx), ctx.Err())}
-}
+func over(ctx context.Context) error { return ended.New(ctx, "retry", false) }

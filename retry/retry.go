@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/stormjib/stormjib/internal/ended"
 	"github.com/stormjib/stormjib/internal/hop"
 	"github.com/stormjib/stormjib/internal/verdict"
 )
@@ -338,9 +339,8 @@ func (l *loop) alone(reason error) error {
 // end ends the call because its context has. An error that says so itself is enough.
 func (l *loop) end(reason error) error {
 	last := l.errs[len(l.errs)-1]
-	var e *ended
-	if l.attempt == 1 && errors.As(reason, &e) &&
-		errors.Is(last, e.err) && errors.Is(last, e.cause) {
+	var e *ended.Error
+	if l.attempt == 1 && errors.As(reason, &e) && e.SaidBy(last) {
 		return last
 	}
 	return l.stop(reason)

@@ -1,7 +1,6 @@
 package hedge
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -11,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stormjib/stormjib/internal/ended"
 	"github.com/stormjib/stormjib/internal/hop"
 	"github.com/stormjib/stormjib/internal/verdict"
 )
@@ -52,7 +52,7 @@ func Do[R any](
 	}
 	if ctx.Err() != nil {
 		var zero R
-		return zero, over(ctx, true)
+		return zero, ended.New(ctx, "hedge", true)
 	}
 	c := begin(ctx, p, fn, discard)
 	<-c.ctx.Done() // its end is that of the call, whoever ends it
@@ -284,7 +284,7 @@ func (c *call[R]) end(ctx context.Context) (R, ending) {
 	result, end := c.result, c.ending
 	c.leave()
 	if left {
-		end.err = joined(end.errs, over(ctx, false))
+		end.err = joined(end.errs, ended.New(ctx, "hedge", false))
 	} else if end.errs != nil {
 		end.err = joined(end.errs, nil)
 	}
@@ -367,7 +367,7 @@ func (f *failures) Unwrap() []error { return f.errs }
 
 // joined returns the errors of the attempts as one, with that of the context if it has
 // ended.
-func joined(errs []error, end *ended) error {
+func joined(errs []error, end *ended.Error) error {
 	slices.Reverse(errs)
 	if end != nil {
 		errs = append(errs, end)
@@ -376,21 +376,4 @@ func joined(errs []error, end *ended) error {
 		return errs[0]
 	}
 	return &failures{errs}
-}
-
-// ended is the error of a context that has ended: it matches what the context says, and
-// why.
-type ended struct {
-	err, cause   error
-	notAttempted bool
-}
-
-func (e *ended) Error() string   { return "hedge: " + e.cause.Error() }
-func (e *ended) Unwrap() []error { return []error{e.err, e.cause} }
-
-// NotAttempted reports whether it had ended before the call began.
-func (e *ended) NotAttempted() bool { return e.notAttempted }
-
-func over(ctx context.Context, notAttempted bool) *ended {
-	return &ended{ctx.Err(), cmp.Or(context.Cause(ctx), ctx.Err()), notAttempted}
 }
