@@ -32,6 +32,7 @@ const AttemptField = "Stormjib-Attempt"
 const (
 	Shed  = "shed"  // the server was overloaded
 	Limit = "limit" // a rate limit or a quota
+	Full  = "full"  // a bulkhead: as many requests were under way as may be
 	Open  = "open"  // the circuit breaker of something behind the server
 
 	// Failed is no refusal: the server tried, and retried, and gave up. It is here to
@@ -47,7 +48,7 @@ const (
 
 // Refusal is what RefusalField says.
 type Refusal struct {
-	Reason  string // Shed, Limit, Open, Failed, or a token of a later version
+	Reason  string // Shed, Limit, Full, Open, Failed, or a token of a later version
 	Scope   string // Replica or Service; Replica if not said
 	NoRetry bool   // the request should not be sent again by anyone
 }

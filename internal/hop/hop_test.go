@@ -17,6 +17,7 @@ func TestParseRefusal(t *testing.T) {
 	}{
 		{"a reason alone is of this replica", "shed", shed},
 		{"replica", "shed;scope=replica", shed},
+		{"full", "full;scope=replica", hop.Refusal{Reason: hop.Full, Scope: hop.Replica}},
 		{"service", "open;scope=service", hop.Refusal{Reason: hop.Open, Scope: hop.Service}},
 		{
 			"no retry", "limit;scope=service;retry=?0",

@@ -24,3 +24,35 @@ func TestWrite(t *testing.T) {
 		t.Errorf("%v", h)
 	}
 }
+
+func TestProblemWrite(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		p    problem.Problem
+		want string
+	}{
+		{
+			"all of it",
+			problem.Problem{
+				Type: "https://example.com/t", Title: "Title", Status: 429, Detail: "Detail.",
+				ViolatedPolicies: []string{"a", `"b"`},
+			},
+			`{"type":"https://example.com/t","title":"Title","status":429,"detail":"Detail.",` +
+				`"violated-policies":["a","\"b\""]}`,
+		},
+		{
+			"a type without a title",
+			problem.Problem{Type: "https://example.com/t", Status: 429},
+			`{"type":"https://example.com/t","title":"Too Many Requests","status":429,"detail":""}`,
+		},
+	} {
+		w := httptest.NewRecorder()
+		test.p.Write(w)
+		if w.Code != test.p.Status || w.Body.String() != test.want+"\n" {
+			t.Errorf("%s: %d %s", test.name, w.Code, w.Body)
+		}
+		if got := w.Header().Get("Content-Type"); got != "application/problem+json" {
+			t.Errorf("%s: %s", test.name, got)
+		}
+	}
+}
