@@ -11,6 +11,7 @@ import (
 
 	"github.com/stormjib/stormjib"
 	"github.com/stormjib/stormjib/breaker"
+	"github.com/stormjib/stormjib/bulkhead"
 )
 
 // A client's chain is built once and used for every call.
@@ -38,7 +39,8 @@ func ExampleChain_order() {
 	policy := stormjib.Chain(
 		stormjib.Timeout(time.Minute), // bounds what the others add
 		prices,                        // sees the timeout of the call
-		stormjib.Timeout(time.Millisecond),
+		bulkhead.New(bulkhead.Config{Name: "prices", MaxConcurrent: 20}),
+		stormjib.Timeout(time.Millisecond), // does not pay for a wait in the bulkhead
 	)
 	get := func(ctx context.Context) (string, error) {
 		return stormjib.Do(ctx, policy, func(ctx context.Context) (string, error) {
@@ -64,6 +66,29 @@ func ExampleChain_order() {
 	// breaker:  open
 	// fallback: breaker: prices: open
 	// caller:   42, as of yesterday <nil>
+}
+
+// A breaker stands outside of a bulkhead: a refused call was not made, and so is no
+// failure of what it would have called. The other way round, calls that the breaker
+// refuses would take up slots.
+func ExampleChain_refusals() {
+	breaks := breaker.New(breaker.Config{Name: "prices", Consecutive: 1})
+	bound := bulkhead.New(bulkhead.Config{Name: "prices", MaxConcurrent: 1})
+	policy := stormjib.Chain(breaks, bound)
+
+	fmt.Println(policy.Do(context.Background(), func(ctx context.Context) error {
+		for range 3 { // while this one is under way
+			fmt.Println(policy.Do(ctx, func(context.Context) error { return nil }))
+		}
+		return nil
+	}))
+	fmt.Println(breaks.State(), breaks.Stats().Ignored)
+	// Output:
+	// bulkhead "prices": full
+	// bulkhead "prices": full
+	// bulkhead "prices": full
+	// <nil>
+	// closed 3
 }
 
 // A policy of your own: one that calls again after an error.

@@ -90,9 +90,7 @@ func NewGroup[K comparable](cfg GroupConfig) *Group[K] {
 // for each time and not kept, or the group takes it for idle.
 func (g *Group[K]) Get(key K) *Breaker {
 	now := int64(time.Since(g.set.base))
-	g.mu.RLock()
-	e := g.entries[key]
-	g.mu.RUnlock()
+	e := g.lookup(key)
 	if e == nil {
 		return g.add(key, now)
 	}
@@ -101,6 +99,12 @@ func (g *Group[K]) Get(key K) *Breaker {
 		e.asked.Store(now)
 	}
 	return e.breaker
+}
+
+func (g *Group[K]) lookup(key K) *entry {
+	g.mu.RLock()
+	defer g.mu.RUnlock() // also if key is an interface, of a type that cannot be a key
+	return g.entries[key]
 }
 
 func (g *Group[K]) add(key K, now int64) *Breaker {

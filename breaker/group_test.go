@@ -342,3 +342,21 @@ func TestGroupWithAnEndlessWindow(t *testing.T) {
 		}
 	})
 }
+
+// A key that no map takes panics, as it does in a map, and leaves the group usable.
+func TestGroupUncomparableKey(t *testing.T) {
+	g := breaker.NewGroup[any](breaker.GroupConfig{})
+	for range 2 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("a slice is a key")
+				}
+			}()
+			g.Get([]int{1})
+		}()
+	}
+	if g.Get("a") == nil {
+		t.Error("the group is of no use any more")
+	}
+}

@@ -38,6 +38,7 @@ type Bulkhead struct {
 	queue   list.List  // of *waiter, first come first
 	longest time.Duration
 
+	shared    bool             // by the keys without a place in a group
 	successor func() *Bulkhead // of a key whose bulkhead was retired; nil without a group
 }
 
@@ -45,7 +46,8 @@ type Bulkhead struct {
 // path right: who takes a slot has seen that nobody waits and that nothing was retired,
 // and the end of a call is counted by the addition that gives back its slot.
 const (
-	inUse   = 1<<32 - 1 // the weight of the calls under way
+	inUse   = 1<<31 - 1 // the weight of the calls under way
+	guard   = 1 << 31   // always set: what is released too often borrows from here
 	waiting = 1 << 32   // somebody waits: nobody passes, and who releases comes by
 	retired = 1 << 33   // the group has given the key's place to another
 	oneCall = 1 << 34   // the rest counts the calls that have ended, and wraps around
@@ -58,6 +60,7 @@ func New(cfg Config) *Bulkhead {
 
 func newBulkhead(name string, set *settings) *Bulkhead {
 	b := &Bulkhead{set: set, name: name}
+	b.word.Store(guard)
 	b.max.Store(set.maxConcurrent)
 	return b
 }
@@ -167,8 +170,8 @@ func (p *Permit) Release() {
 	}
 	p.b = nil
 	w := b.word.Add(oneCall - n)
-	if (w+n)&inUse < n {
-		b.word.Add(n)
+	if w&guard == 0 {
+		b.word.Add(n - oneCall)
 		panic("bulkhead: a copy of a Permit was released too")
 	}
 	if w&waiting != 0 {
@@ -180,18 +183,18 @@ func (p *Permit) Release() {
 
 // acquireSlowly is for a call that finds no slot, or somebody waiting for one.
 func (b *Bulkhead) acquireSlowly(ctx context.Context, n int) (Permit, error) {
-	b = b.current()
+	if next := b.current(); next != b {
+		return next.AcquireN(ctx, n)
+	}
 	if b.tooHeavy(n) == TooHeavy {
 		return Permit{}, b.refuse(TooHeavy)
 	}
-	// Nobody needs the lock to find that there is no room. That is when the lock
-	// would be in the way most.
-	if !b.fits(n) && b.waiters.Load() >= int64(b.set.maxQueue) {
+	if b.noRoom(n) {
 		return Permit{}, b.refuse(QueueFull)
 	}
 	w := &waiter{n: uint64(n), done: ctx.Done(), ready: make(chan struct{})}
 	switch b.enqueue(w) {
-	case retiredMeanwhile:
+	case changedMeanwhile:
 		return b.acquireSlowly(ctx, n)
 	case noPlace:
 		return Permit{}, b.refuse(QueueFull)
@@ -222,6 +225,24 @@ func (b *Bulkhead) fits(n int) bool {
 	return b.word.Load()&inUse+uint64(n) <= b.max.Load()
 }
 
+// noRoom reports whether there is neither a slot for n nor a place to wait for one.
+func (b *Bulkhead) noRoom(n int) bool {
+	if b.waiters.Load() < int64(b.set.maxQueue) {
+		return false
+	}
+	// Nobody needs the lock to find that all slots are taken. That is when the lock
+	// would be in the way most.
+	if !b.fits(n) {
+		return true
+	}
+	// Some are left for the heavy one at the head of the queue, or somebody is just
+	// being served.
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.grant()
+	return b.queue.Len() >= max(1, b.set.maxQueue)
+}
+
 // tooHeavy returns TooHeavy for a weight that can never be had, else QueueFull.
 func (b *Bulkhead) tooHeavy(n int) Reason {
 	if n < 1 || uint64(n) > b.max.Load() {
@@ -241,14 +262,20 @@ func (b *Bulkhead) current() *Bulkhead {
 
 // Resize sets MaxConcurrent. With more, those who wait get their slots now. With less,
 // calls under way go on, and none is let through until there are fewer of them; who
-// waits with a weight that is now too heavy is refused.
+// waits with a weight that is now too heavy is refused. The bulkhead that the keys without
+// a place in a [Group] share keeps its size: it is not that of one key.
 func (b *Bulkhead) Resize(maxConcurrent int) error {
 	if maxConcurrent < 1 || maxConcurrent > maxWeight {
 		return fmt.Errorf("bulkhead%s: Resize to %d: must be from 1 to %d",
 			quoted(b.name), maxConcurrent, maxWeight)
 	}
 	for {
-		if b.current().resize(uint64(maxConcurrent)) {
+		next := b.current()
+		if next.shared {
+			return fmt.Errorf("bulkhead%s: Resize: the group is full, "+
+				"and its other keys share this one", quoted(b.name))
+		}
+		if next.resize(uint64(maxConcurrent)) {
 			return nil
 		}
 	}
@@ -263,7 +290,7 @@ func (b *Bulkhead) resize(maxConcurrent uint64) bool {
 	b.max.Store(maxConcurrent)
 	for e := b.queue.Front(); e != nil; {
 		next := e.Next()
-		if w := e.Value.(*waiter); w.n > maxConcurrent {
+		if waiterIn(e).n > maxConcurrent {
 			b.dismiss(e, refused)
 		}
 		e = next

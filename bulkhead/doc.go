@@ -2,10 +2,10 @@
 //
 // When one dependency of a service gets slow, the calls to it pile up: by Little's law
 // there are as many under way as come in a second, times the seconds that one takes.
-// Each holds a goroutine, memory and a connection, and at some point none are left for the
-// calls to dependencies that are well. A bulkhead is the wall of a ship's hull that keeps the
-// water of one leak in one compartment: so many calls at a time, and the others are refused
-// at once.
+// Each holds a goroutine, memory and a connection, and at some point none are left for
+// the calls to dependencies that are well. A bulkhead is the wall of a ship's hull that
+// keeps the water of one leak in one compartment: so many calls at a time, and the
+// others are refused at once.
 //
 // Use one for each dependency, or for each tenant, or around work that takes a
 // lot of memory:
@@ -25,19 +25,19 @@
 // be ten a second or ten thousand. Nor instead of a timeout: a call that never ends holds
 // its slot for ever.
 //
-// [Queue] is the other half of the pattern: work that nobody waits for, kept until one of
-// a few workers has time for it.
+// [Queue] is the other half of the pattern: work that need not be done at once, kept until
+// one of a few workers has time for it.
 //
 // Vocabulary: a permit is leave for one call, which holds a slot for it. A heavy call
 // holds several.
 //
 // # Algorithm
 //
-// The bulkhead is that of Nygard's Release It (2007), a counting semaphore with a bound. What is
-// in use, whether somebody waits, and how many calls have ended are one word, changed by
-// one atomic operation. Only who must wait takes a lock. Those who wait are served first
-// come, first served, also the heavy ones; nobody passes them. A newcomer that could pass
-// would be faster at times, and others would wait without end.
+// The bulkhead is that of Nygard's Release It (2007), a counting semaphore with a bound.
+// What is in use, whether somebody waits, and how many calls have ended are one word,
+// changed by one atomic operation. Only who must wait takes a lock. Those who wait are
+// served first come, first served, also the heavy ones; nobody passes them. A newcomer
+// that could pass would be faster at times, and others would wait without end.
 //
 // # Defaults
 //

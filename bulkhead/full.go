@@ -36,7 +36,7 @@ func index(r Reason) int {
 // [ErrFull].
 type FullError struct {
 	Name   string // Config.Name
-	Reason Reason
+	Reason Reason // one of the three
 
 	at    int64
 	after time.Duration
@@ -54,8 +54,9 @@ func (e *FullError) Is(target error) bool { return target == ErrFull }
 func (e *FullError) NotAttempted() bool { return true }
 
 // RetryAfter returns how long the calls that wait will take to get their slots, by the
-// rate at which calls have ended since others were refused, at most a minute. It is 0 if
-// that is not known yet.
+// rate at which calls have ended since others were refused; or, of a [Queue], how long its
+// workers take to make room for one item. It is at most a minute, and 0 if it is not known
+// yet.
 func (e *FullError) RetryAfter() time.Duration { return e.after }
 
 // Retryable reports false for a call that is too heavy: it will be as heavy next time.
@@ -64,16 +65,14 @@ func (e *FullError) Retryable() bool { return e.Reason != TooHeavy }
 // refuse counts a refusal and returns its error.
 func (b *Bulkhead) refuse(why Reason) *FullError {
 	b.refused[index(why)].Add(1)
-	now := b.clock()
-	full := b.drained.full(b, now)
+	if why == TooHeavy { // whether the slots are in use or not: it says nothing of how fast
+		return b.drained.tooHeavy(b)
+	}
+	full := b.drained.full(b, b.clock())
 	if why == QueueFull {
 		return full
 	}
-	e := &FullError{Name: b.name, Reason: why}
-	if why == WaitedTooLong {
-		e.after = full.after
-	}
-	return e
+	return &FullError{Name: b.name, Reason: why, after: full.after}
 }
 
 // fresh is for how long refusals share an error: a call that is refused should not
@@ -82,15 +81,28 @@ const fresh = int64(10 * time.Millisecond)
 
 // drain keeps the error of refusals, with an estimate made anew from time to time.
 type drain struct {
-	last atomic.Pointer[FullError]
-	mu   sync.Mutex // held by the one who makes a new one
-	rate drainRate
+	last  atomic.Pointer[FullError]
+	heavy atomic.Pointer[FullError] // that of calls which are too heavy is always the same
+	mu    sync.Mutex                // held by the one who makes a new last
+	rate  drainRate
+}
+
+func (d *drain) tooHeavy(b *Bulkhead) *FullError {
+	e := d.heavy.Load()
+	if e == nil {
+		e = &FullError{Name: b.name, Reason: TooHeavy}
+		d.heavy.Store(e)
+	}
+	return e
 }
 
 func (d *drain) full(b *Bulkhead, now int64) *FullError {
 	e := d.last.Load()
-	if e != nil && now-e.at < fresh || !d.mu.TryLock() {
-		if e == nil {
+	if e != nil && now-e.at < fresh {
+		return e
+	}
+	if !d.mu.TryLock() {
+		if e == nil || now-e.at > forget { // it is about another time
 			return &FullError{Name: b.name, Reason: QueueFull}
 		}
 		return e
@@ -185,7 +197,7 @@ func (b *Bulkhead) Stats() Stats {
 		GaveUp:        b.gaveUp.Load(),
 	}
 	if e := b.queue.Front(); e != nil {
-		s.OldestWait = time.Duration(b.clock() - e.Value.(*waiter).since)
+		s.OldestWait = time.Duration(b.clock() - waiterIn(e).since)
 	}
 	return s
 }

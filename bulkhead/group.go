@@ -40,9 +40,11 @@ func (c GroupConfig) Validate() error {
 // still has it is led to the one that its key has then. A bulkhead with calls under way is
 // never dropped, or its key would get its slots twice.
 //
-// When no place can be had, that is when MaxKeys keys have calls under way, new keys
-// share one more bulkhead among them, and [GroupStats] counts it. Whoever floods the
-// group with keys so has MaxKeys + 1 times MaxConcurrent slots and not more.
+// When no place can be had, that is when the keys of the group, or all of 64 that are
+// looked at, have calls under way, new keys share one more bulkhead among them, and
+// [GroupStats] counts it. Whoever floods the group with keys so has MaxKeys + 1 times
+// MaxConcurrent slots and not more. A key that no map finds again, such as NaN, shares
+// it too.
 type Group[K comparable] struct {
 	set    *settings
 	name   string
@@ -71,19 +73,27 @@ func NewGroup[K comparable](cfg GroupConfig) *Group[K] {
 		g.max = 1024
 	}
 	g.shared = newBulkhead(g.name, g.set)
+	g.shared.shared = true
 	return g
 }
 
 // Get returns the bulkhead of key, never nil. It costs a lookup under a read lock;
 // nothing is allocated for a key that is there.
 func (g *Group[K]) Get(key K) *Bulkhead {
-	g.mu.RLock()
-	b := g.bulkheads[key]
-	g.mu.RUnlock()
-	if b == nil {
-		return g.add(key)
+	if b := g.lookup(key); b != nil {
+		return b
 	}
-	return b
+	if key != key { // it would have a place that nobody gets back
+		g.sharing.Add(1)
+		return g.shared
+	}
+	return g.add(key)
+}
+
+func (g *Group[K]) lookup(key K) *Bulkhead {
+	g.mu.RLock()
+	defer g.mu.RUnlock() // also if key is an interface, of a type that cannot be a key
+	return g.bulkheads[key]
 }
 
 func (g *Group[K]) add(key K) *Bulkhead {
@@ -112,12 +122,10 @@ func (g *Group[K]) keyName(key K) string {
 // evict drops one idle bulkhead of a few that it looks at: a map's order is random, and
 // a flood of keys must not search all of it each time.
 func (g *Group[K]) evict() bool {
-	looks, before := 64, len(g.bulkheads)
+	looks := 64
 	for key, b := range g.bulkheads {
 		if b.retire() {
 			delete(g.bulkheads, key)
-		}
-		if len(g.bulkheads) < before { // a key such as NaN stays, as no map can find it
 			g.evicted.Add(1)
 			return true
 		}

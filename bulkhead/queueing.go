@@ -9,12 +9,17 @@ import (
 // since.
 type waiter struct {
 	n     uint64
-	done  <-chan struct{} // of its context; asked for before it waits, as a user may have written it
+	done  <-chan struct{} // of its context, which a user may have written: asked for before
 	ready chan struct{}   // closed when state is granted or refused
 
 	element *list.Element // its place in the queue; nil: it has left it
 	state   waiterState
 	since   int64
+}
+
+func waiterIn(e *list.Element) *waiter {
+	w, _ := e.Value.(*waiter) // the queue holds nothing else
+	return w
 }
 
 type waiterState int
@@ -29,15 +34,16 @@ const (
 const (
 	lined = iota
 	noPlace
-	retiredMeanwhile
+	changedMeanwhile // the bulkhead has been retired or resized
 )
 
 // enqueue puts w at the end of the queue. It may be granted at once.
 func (b *Bulkhead) enqueue(w *waiter) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.word.Load()&retired != 0 {
-		return retiredMeanwhile
+	// One that is too heavy since a Resize would wait for ever, and all behind it.
+	if b.word.Load()&retired != 0 || w.n > b.max.Load() {
+		return changedMeanwhile
 	}
 	w.since = b.clock()
 	w.element = b.queue.PushBack(w)
@@ -90,7 +96,7 @@ func (b *Bulkhead) leave(w *waiter, unwanted bool) waiterState {
 // grant gives the free slots to those at the head of the queue. The lock is held.
 func (b *Bulkhead) grant() {
 	for e := b.queue.Front(); e != nil; e = b.queue.Front() {
-		if !b.takeFor(e.Value.(*waiter).n) {
+		if !b.takeFor(waiterIn(e).n) {
 			return
 		}
 		b.dismiss(e, granted)
@@ -113,7 +119,8 @@ func (b *Bulkhead) takeFor(n uint64) bool {
 
 // dismiss takes a waiter out of the queue. The lock is held.
 func (b *Bulkhead) dismiss(e *list.Element, state waiterState) {
-	w := b.queue.Remove(e).(*waiter)
+	w := waiterIn(e)
+	b.queue.Remove(e)
 	w.element, w.state = nil, state
 	b.waiters.Add(-1)
 	if state != inLine {

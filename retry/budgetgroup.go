@@ -63,13 +63,16 @@ func NewBudgetGroup[K comparable](cfg BudgetGroupConfig) *BudgetGroup[K] {
 // Get returns the budget of key, never nil. It costs a lookup under a read lock, and
 // allocates nothing for a key that is there.
 func (g *BudgetGroup[K]) Get(key K) *Budget {
-	g.mu.RLock()
-	b := g.budgets[key]
-	g.mu.RUnlock()
-	if b == nil {
-		return g.add(key)
+	if b := g.lookup(key); b != nil {
+		return b
 	}
-	return b
+	return g.add(key)
+}
+
+func (g *BudgetGroup[K]) lookup(key K) *Budget {
+	g.mu.RLock()
+	defer g.mu.RUnlock() // also if key is an interface, of a type that cannot be a key
+	return g.budgets[key]
 }
 
 func (g *BudgetGroup[K]) add(key K) *Budget {

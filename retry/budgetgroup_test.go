@@ -231,3 +231,21 @@ func TestBudgetGroupConfigValidate(t *testing.T) {
 	}()
 	retry.NewBudgetGroup[int](bad)
 }
+
+// A key that no map takes panics, as it does in a map, and leaves the group usable.
+func TestBudgetGroupUncomparableKey(t *testing.T) {
+	g := retry.NewBudgetGroup[any](retry.BudgetGroupConfig{})
+	for range 2 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("a slice is a key")
+				}
+			}()
+			g.Get([]int{1})
+		}()
+	}
+	if g.Get("a") == nil {
+		t.Error("the group is of no use any more")
+	}
+}

@@ -36,3 +36,6 @@ func (e *Error) NotAttempted() bool { return e.notAttempted }
 func (e *Error) SaidBy(err error) bool {
 	return errors.Is(err, e.err) && errors.Is(err, e.cause)
 }
+
+// Timeout reports whether it was a deadline, for those who ask as package net does.
+func (e *Error) Timeout() bool { return errors.Is(e.err, context.DeadlineExceeded) }

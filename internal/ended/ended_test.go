@@ -3,6 +3,7 @@ package ended_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"testing"
 
 	"github.com/stormjib/stormjib/internal/ended"
@@ -26,6 +27,9 @@ func TestError(t *testing.T) {
 	if !verdict.NotAttempted(err) || verdict.NotAttempted(ended.New(ctx, "pattern", false)) {
 		t.Error("NotAttempted is not what New was told")
 	}
+	if err.Timeout() {
+		t.Error("a user who left is a timeout")
+	}
 }
 
 // The error is made when the context has ended, and does not change with it; a context
@@ -36,6 +40,10 @@ func TestWithoutCause(t *testing.T) {
 	err := ended.New(ctx, "pattern", false)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v is not context.DeadlineExceeded", err)
+	}
+	// As http.Client's error asks, by this method.
+	if !(&url.Error{Err: err}).Timeout() {
+		t.Error("a deadline is not a timeout")
 	}
 	if got, want := err.Error(), "pattern: context deadline exceeded"; got != want {
 		t.Errorf("Error() = %q, want %q", got, want)

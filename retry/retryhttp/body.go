@@ -1,7 +1,6 @@
 package retryhttp
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"time"
@@ -44,34 +43,3 @@ func closeBody(r *http.Request) {
 }
 
 func hasBody(r *http.Request) bool { return r.Body != nil && r.Body != http.NoBody }
-
-// endWith returns a body with whose end, or Close, the context of its attempt ends. A
-// context that ended with RoundTrip would cut long bodies short.
-func endWith(body io.ReadCloser, cancel context.CancelFunc) io.ReadCloser {
-	b := &attemptBody{body, cancel}
-	if w, ok := body.(io.Writer); ok { // of a 101, to whose connection one writes
-		return struct {
-			*attemptBody
-			io.Writer
-		}{b, w}
-	}
-	return b
-}
-
-type attemptBody struct {
-	io.ReadCloser
-	cancel context.CancelFunc
-}
-
-func (b *attemptBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.cancel()
-	}
-	return n, err
-}
-
-func (b *attemptBody) Close() error {
-	defer b.cancel()
-	return b.ReadCloser.Close()
-}

@@ -72,6 +72,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stormjib/stormjib/internal/body"
 	"github.com/stormjib/stormjib/internal/hop"
 	"github.com/stormjib/stormjib/retry"
 )
@@ -310,7 +311,8 @@ func (c *call) exchange(r *http.Request) (*http.Response, error) {
 	}()
 	resp, err := c.t.base().RoundTrip(r.WithContext(ctx))
 	if err == nil && resp != nil && resp.Body != nil {
-		resp.Body, ends = endWith(resp.Body, cancel), true
+		// A context that ended with RoundTrip would cut long bodies short.
+		resp.Body, ends = body.EndWith(resp.Body, cancel), true
 	}
 	return resp, err
 }
