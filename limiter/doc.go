@@ -40,14 +40,14 @@
 //
 // # Algorithm
 //
-// The generic cell rate algorithm of the ATM Forum (Traffic Management 4.0, 1996): the state of
-// a bucket is one number, the time at which it will be full again. A call moves it on by the
-// time that its tokens take to come back, unless it would then be further away than a
-// whole burst takes. That is a token bucket, exactly, in one atomic word: no lock, nothing
-// to fill up in the background, and a call that is refused changes nothing.
+// The generic cell rate algorithm of the ATM Forum (Traffic Management 4.0, 1996): the
+// state of a bucket is one number, the time at which it will be full again. A call moves
+// it on by the time that its tokens take to come back, unless it would then be further
+// away than a whole burst takes. That is a token bucket, exactly, in one atomic word: no
+// lock, nothing to fill up in the background, and a call that is refused changes nothing.
 //
-// Waiting is a queue, first come, first served. Those who wait have reserved nothing; so one
-// who leaves leaves nothing behind, and a new limit is theirs at once.
+// Waiting is a queue, first come, first served. Those who wait have reserved nothing; so
+// when one gives up nothing is lost, and a new limit is theirs at once.
 //
 // # Defaults
 //

@@ -20,7 +20,8 @@ import (
 type Limit struct {
 	// Rate is in tokens a second; rate.Every(time.Minute) is one a minute. The time
 	// that a token takes is rounded up to a sixteenth of a nanosecond: rates up to a
-	// hundred million are kept to within 1 %, and none is ever exceeded.
+	// hundred million are kept to within 1 %, and none is ever exceeded. So of three a
+	// second the third comes a nanosecond after the second is over.
 	Rate rate.Limit
 
 	// Burst is how many tokens the bucket holds, and the most that one call can take. It
@@ -36,30 +37,39 @@ func (l Limit) Validate() error {
 	return err
 }
 
-// String returns a limit for people, such as "100/s, burst 20".
+// String returns a limit for people, such as "100/s, burst 20" or "1 in 1m0s, burst 5".
 func (l Limit) String() string {
 	switch {
 	case l.Rate >= rate.Inf:
 		return "no limit"
 	case l.Rate == 0:
 		return "nothing"
+	case l.Rate > 0 && l.Rate < 1:
+		every := time.Duration(math.Round(1e9 / float64(l.Rate)))
+		return fmt.Sprintf("1 in %v, burst %d", every, l.Burst)
 	}
 	return fmt.Sprintf("%g/s, burst %d", float64(l.Rate), l.Burst)
 }
 
 // ticks are a sixteenth of a nanosecond: fine enough for the time between two tokens of
-// a fast limit, and an int64 of them lasts for 18 years.
+// a fast limit.
 const (
 	ticksPerNano   = 16
 	ticksPerSecond = ticksPerNano * int64(time.Second)
 
 	// maxTicks is the longest that a bucket may take to fill: two years and a quarter.
-	// Sums of two such times and of a process's age then fit into an int64.
+	// Sums of two such times and of a limiter's age then fit into an int64.
 	maxTicks = int64(1) << 60
+
+	// maxAge is nine years. There time stands still: it lets nothing more through, where
+	// a sum that overflows might let through anything.
+	maxAge = int64(1) << 62
 )
 
 // ticks converts a time since the base.
-func ticks(d time.Duration) int64 { return max(0, int64(d)) * ticksPerNano }
+func ticks(d time.Duration) int64 {
+	return min(max(0, int64(d)), maxAge/ticksPerNano) * ticksPerNano
+}
 
 // duration converts ticks, rounding up: who waits for so long has waited for long enough.
 func duration(ticks int64) time.Duration {
@@ -87,8 +97,11 @@ func (l Limit) plan() (plan, error) {
 		return p, nil
 	case r > 0 && l.Burst > 0:
 		// Not to the nearest: a rate that is a little too high in the long run is one
-		// that was exceeded.
-		cost := math.Ceil(float64(ticksPerSecond) / r)
+		// that was exceeded. But the last two bits are nobody's rate: without them one
+		// in five of what rate.Every returns would be a tick too slow, and who comes
+		// on the dot would be refused.
+		cost := float64(ticksPerSecond) / r
+		cost = math.Ceil(cost - cost*0x1p-51)
 		if cost*float64(l.Burst) <= float64(maxTicks) {
 			p.cost, p.burst = int64(cost), int64(l.Burst)
 			p.full = p.cost * p.burst
@@ -142,14 +155,9 @@ type Result struct {
 }
 
 // result is what p says of an attempt to take n that left a debt of so many ticks.
-func (p *plan) result(name string, debt, n int64, ok bool) Result {
-	r := Result{
-		OK:         ok,
-		Remaining:  p.remaining(debt),
-		ResetAfter: duration(debt),
-		Limit:      p.limit,
-		Name:       name,
-	}
+func (p *plan) result(name string, debt, n int64, ok bool) (r Result) {
+	r.OK, r.Name, r.Limit = ok, name, p.limit
+	r.Remaining, r.ResetAfter = p.remaining(debt), duration(debt)
 	if ok {
 		r.Granted = int(n)
 		return r

@@ -28,8 +28,8 @@ const (
 // for that is what it would have become.
 type LimitedError struct {
 	Name   string // of the limiter
-	Reason Reason
-	Limit  Limit
+	Reason Reason // which of the four it was
+	Limit  Limit  // what the bucket goes by
 
 	after time.Duration
 }
@@ -45,6 +45,9 @@ func (e *LimitedError) Is(target error) bool {
 	return target == ErrLimited ||
 		target == context.DeadlineExceeded && e.Reason == DeadlineTooShort
 }
+
+// Timeout reports whether it was for a deadline, for those who ask as package net does.
+func (e *LimitedError) Timeout() bool { return e.Reason == DeadlineTooShort }
 
 // NotAttempted returns true: the call was not made.
 func (e *LimitedError) NotAttempted() bool { return true }

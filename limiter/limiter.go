@@ -38,8 +38,8 @@ type Config struct {
 func (c Config) Validate() error {
 	err := c.Limit.Validate()
 	if c.MaxQueue < 0 {
-		err = errors.Join(err, fmt.Errorf(
-			"limiter: Config%s: MaxQueue is %d, but must not be negative", quoted(c.Name), c.MaxQueue))
+		err = errors.Join(err, fmt.Errorf("limiter: Config%s: MaxQueue is %d, "+
+			"but must not be negative", quoted(c.Name), c.MaxQueue))
 	}
 	return err
 }
@@ -58,8 +58,8 @@ func (c Config) Validate() error {
 // are therefore not counted here; count them where you call. A limiter takes about 200
 // bytes.
 type Limiter struct {
-	level   atomic.Pointer[level]
-	waiters atomic.Int64 // queue.Len, for those without the lock
+	level  atomic.Pointer[level]
+	queued atomic.Int64 // tokens that those in the queue wait for; set with the lock held
 
 	name     string
 	base     time.Time
@@ -70,9 +70,8 @@ type Limiter struct {
 
 	last atomic.Pointer[LimitedError] // that Do returned
 
-	mu     sync.Mutex // held to wait, and to set the limit
-	queue  list.List  // of *waiter, first come first
-	queued int64      // tokens that they wait for
+	mu    sync.Mutex // held to wait, and to set the limit
+	queue list.List  // of *waiter, first come first
 }
 
 // level is a limit and how much of it is used. To change the limit is to replace the
@@ -85,7 +84,7 @@ type level struct {
 	theoretical atomic.Int64
 }
 
-const closed = int64(1) << 62
+const closed = maxAge + 2*maxTicks
 
 // New returns a limiter whose bucket is full. It panics if cfg is not valid; see
 // [Config.Validate].
@@ -102,6 +101,9 @@ func New(cfg Config) *Limiter {
 // clock returns ticks since the limiter was made. It is monotonic, and half the price of
 // time.Now.
 func (l *Limiter) clock() int64 { return ticks(time.Since(l.base)) }
+
+// debt returns how long it is until the bucket is full.
+func (v *level) debt(now int64) int64 { return max(v.theoretical.Load(), now) - now }
 
 // take takes n, if there are as many, and returns the debt that there is then.
 //
@@ -124,14 +126,14 @@ func (v *level) take(now, n int64) (debt int64, ok bool) {
 	}
 }
 
-// take takes n from the level that holds. Ahead is what others wait for, who go first.
+// take takes n from the level that holds, unless others wait, who go first.
 func (l *Limiter) take(n int) (v *level, debt int64, ok bool) {
 	for {
 		v = l.level.Load()
 		now := l.clock()
 		switch {
-		case n < 1 || l.waiters.Load() != 0:
-			debt = max(v.theoretical.Load(), now) - now
+		case n < 1 || l.queued.Load() != 0:
+			debt = v.debt(now)
 		default:
 			debt, ok = v.take(now, int64(n))
 		}
@@ -155,16 +157,15 @@ func (l *Limiter) AllowN(n int) bool {
 }
 
 // Check is AllowN for callers who want to know more.
-func (l *Limiter) Check(n int) Result {
+func (l *Limiter) Check(n int) (r Result) { // named, or it would be copied twice
 	v, debt, ok := l.take(n)
-	r := v.result(l.name, debt, int64(n), ok)
-	if !ok && l.waiters.Load() != 0 {
-		l.mu.Lock()
-		r.RetryAfter = v.wait(debt, int64(n), l.queued)
-		l.mu.Unlock()
+	r = v.result(l.name, debt, int64(n), ok)
+	if ok {
+		return r
 	}
-	if !ok && l.spared() {
-		r.OK, r.Shadowed = true, true
+	r.RetryAfter = v.wait(debt, int64(n), l.queued.Load())
+	if l.spared() {
+		r.OK, r.Shadowed, r.RetryAfter = true, true, 0
 	}
 	return r
 }
@@ -280,8 +281,7 @@ func (l *Limiter) Stats() Stats {
 	case v.burst == 0:
 		s.Tokens = 0
 	case v.cost != 0:
-		debt := max(v.theoretical.Load(), now) - now
-		s.Tokens = float64(max(0, v.full-debt)) / float64(v.cost)
+		s.Tokens = float64(max(0, v.full-v.debt(now))) / float64(v.cost)
 	}
 	return s
 }

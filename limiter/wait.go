@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stormjib/stormjib/internal/ended"
+	"golang.org/x/time/rate"
 )
 
 // Wait takes n tokens, and waits for them if it must. Those who wait are served in the
@@ -25,25 +26,26 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 		return nil
 	}
 	if int64(n) > v.burst || n < 1 {
-		return l.limited(v, Never, debt, int64(n))
+		return l.limited(v, Never, debt, int64(n), 0)
 	}
 	if l.maxQueue == 0 {
-		return l.limited(v, RateExceeded, debt, int64(n))
+		return l.limited(v, RateExceeded, debt, int64(n), 0)
 	}
-	w := &waiter{n: int64(n), wake: make(chan struct{}, 1)}
-	w.deadline, w.hurried = ctx.Deadline()
-	if e := l.enqueue(w); e != nil {
-		return e
+	deadline, hurried := ctx.Deadline()
+	w, refused := l.enqueue(waiter{n: int64(n), deadline: deadline, hurried: hurried})
+	if refused != nil {
+		return refused
 	}
 	return l.stand(ctx, w)
 }
 
-// limited returns the error of a refusal. It is the last one, if that says the same: a
-// caller who is refused should not have the garbage collector to pay. So that it says
-// the same often enough, the time that it names is rounded up to milliseconds.
-func (l *Limiter) limited(v *level, why Reason, debt, n int64) *LimitedError {
-	after := v.wait(debt, n, 0)
-	if rest := after % time.Millisecond; rest != 0 && why != Never {
+// limited returns the error of a refusal, with ahead tokens to be taken before. It is the
+// last one, if that says the same: a caller who is refused should not have the garbage
+// collector to pay. So that it says the same often enough, the time that it names is
+// rounded up to milliseconds.
+func (l *Limiter) limited(v *level, why Reason, debt, n, ahead int64) *LimitedError {
+	after := v.wait(debt, n, ahead)
+	if rest := after % time.Millisecond; rest != 0 && after != rate.InfDuration {
 		after += time.Millisecond - rest
 	}
 	e := l.last.Load()
@@ -57,33 +59,32 @@ func (l *Limiter) limited(v *level, why Reason, debt, n int64) *LimitedError {
 // waiter is a caller in Wait. Its limiter's lock is held around element and refused.
 type waiter struct {
 	n        int64
-	wake     chan struct{} // sent to when there is something to look at
 	deadline time.Time
-	hurried  bool // it has a deadline
+	hurried  bool          // it has a deadline
+	wake     chan struct{} // sent to when there is something to look at
 
 	element *list.Element // its place in the queue; nil: it has left it
 	refused *LimitedError // why it was put out of it
 }
 
-// enqueue puts w at the end of the queue, or says why not.
-func (l *Limiter) enqueue(w *waiter) *LimitedError {
+// enqueue puts one like w at the end of the queue, or says why not.
+func (l *Limiter) enqueue(w waiter) (*waiter, *LimitedError) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v, now := l.level.Load(), l.clock()
+	v, ahead := l.level.Load(), l.queued.Load()
+	debt := v.debt(l.clock())
 	if l.queue.Len() >= l.maxQueue {
 		l.queueFull.Add(1)
-		return l.refusal(v, now, QueueFull, w.n)
+		return nil, l.limited(v, QueueFull, debt, w.n, ahead)
 	}
-	if w.n > v.burst {
-		return l.refusal(v, now, Never, w.n)
+	if e := l.hopeless(v, debt, w, ahead); e != nil {
+		return nil, e
 	}
-	if e := l.tooLate(v, now, w, l.queued); e != nil {
-		return e
-	}
-	w.element = l.queue.PushBack(w)
-	l.queued += w.n
-	l.waiters.Add(1)
-	return nil
+	w.wake = make(chan struct{}, 1)
+	waits := new(w)
+	waits.element = l.queue.PushBack(waits)
+	l.queued.Add(w.n)
+	return waits, nil
 }
 
 // stand returns when w has its tokens, or will not get them. Only the one at the head
@@ -137,26 +138,37 @@ func (l *Limiter) turn(w *waiter) (delay time.Duration, over bool, refused *Limi
 	return 0, true, nil
 }
 
+// giveUp takes w out of the queue, unless SetLimit did.
 func (l *Limiter) giveUp(w *waiter) {
-	l.gaveUp.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.leave(w)
+	if w.element != nil {
+		l.gaveUp.Add(1)
+		l.leave(w)
+	}
 }
 
 // leave takes w out of the queue, and has the next at the head look. The lock is held.
 func (l *Limiter) leave(w *waiter) {
-	if w.element == nil {
-		return
-	}
 	head := w.element == l.queue.Front()
 	l.queue.Remove(w.element)
 	w.element = nil
-	l.queued -= w.n
-	l.waiters.Add(-1)
-	if e := l.queue.Front(); head && e != nil {
-		e.Value.(*waiter).look()
+	l.queued.Add(-w.n)
+	if head {
+		l.wakeHead()
 	}
+}
+
+// wakeHead has the one at the head of the queue, if any, look. The lock is held.
+func (l *Limiter) wakeHead() {
+	if e := l.queue.Front(); e != nil {
+		waiterAt(e).look()
+	}
+}
+
+func waiterAt(e *list.Element) *waiter {
+	w, _ := e.Value.(*waiter) // the queue holds nothing else
+	return w
 }
 
 // look wakes w. One wake is as good as two.
@@ -172,41 +184,28 @@ func (w *waiter) look() {
 func (l *Limiter) rearm(v *level, now int64) {
 	var ahead int64
 	for e := l.queue.Front(); e != nil; {
-		w := e.Value.(*waiter)
+		w := waiterAt(e)
 		e = e.Next()
-		switch {
-		case w.n > v.burst:
-			w.refused = l.refusal(v, now, Never, w.n)
-		default:
-			w.refused = l.tooLate(v, now, w, ahead)
-		}
-		if w.refused == nil {
+		if w.refused = l.hopeless(v, v.debt(now), *w, ahead); w.refused == nil {
 			ahead += w.n
 			continue
 		}
 		l.leave(w)
 		w.look()
 	}
-	if e := l.queue.Front(); e != nil {
-		e.Value.(*waiter).look()
-	}
+	l.wakeHead()
 }
 
-// tooLate returns an error if w, with so many tokens to be taken before its own, would get
-// them only when its deadline is over.
-func (l *Limiter) tooLate(v *level, now int64, w *waiter, ahead int64) *LimitedError {
-	debt := max(v.theoretical.Load(), now) - now
-	if !w.hurried || v.wait(debt, w.n, ahead) < time.Until(w.deadline) {
-		return nil
+// hopeless returns an error if w, with so many tokens to be taken before its own, would
+// never get them, or only when its deadline is over.
+func (l *Limiter) hopeless(v *level, debt int64, w waiter, ahead int64) *LimitedError {
+	after := v.wait(debt, w.n, ahead)
+	switch {
+	case after == rate.InfDuration:
+		return l.limited(v, Never, debt, w.n, ahead)
+	case w.hurried && after >= time.Until(w.deadline):
+		l.tooShort.Add(1)
+		return l.limited(v, DeadlineTooShort, debt, w.n, ahead)
 	}
-	l.tooShort.Add(1)
-	return l.refusal(v, now, DeadlineTooShort, w.n)
-}
-
-// refusal returns the error of one who may not wait. The lock is held.
-func (l *Limiter) refusal(v *level, now int64, why Reason, n int64) *LimitedError {
-	debt := max(v.theoretical.Load(), now) - now
-	return &LimitedError{
-		Name: l.name, Reason: why, Limit: v.limit, after: v.wait(debt, n, l.queued),
-	}
+	return nil
 }
