@@ -22,7 +22,7 @@ import (
 // addition when it ends; it takes no lock, reads no clock and allocates nothing. A
 // refusal reads the clock and allocates nothing either, but for one error in ten
 // milliseconds. A call that waits takes a lock and allocates what it waits with. A
-// bulkhead takes about 200 bytes.
+// bulkhead takes about 230 bytes.
 type Bulkhead struct {
 	word atomic.Uint64 // see below
 	max  atomic.Uint64 // MaxConcurrent, as last resized
@@ -203,11 +203,9 @@ func (b *Bulkhead) acquireSlowly(ctx context.Context, n int) (Permit, error) {
 	return b.admit(ctx, w)
 }
 
-// admit ends the wait of w. A context that is done wins over a slot, whichever came
-// first: select would take either.
+// admit ends the wait of w.
 func (b *Bulkhead) admit(ctx context.Context, w *waiter) (Permit, error) {
-	left := ctx.Err() != nil
-	state := b.leave(w, left)
+	state, left := b.conclude(ctx, w)
 	switch {
 	case left:
 		b.gaveUp.Add(1)
@@ -218,6 +216,15 @@ func (b *Bulkhead) admit(ctx context.Context, w *waiter) (Permit, error) {
 		return Permit{}, b.refuse(TooHeavy)
 	}
 	return Permit{}, b.refuse(WaitedTooLong)
+}
+
+// conclude takes w out of the queue. A context that is done wins over a slot, whichever
+// came first: select would take either.
+func (b *Bulkhead) conclude(ctx context.Context, w *waiter) (state waiterState, left bool) {
+	left = true // a context of the user's may panic: then too nobody wants the slot
+	defer func() { state = b.leave(w, left) }()
+	left = ctx.Err() != nil
+	return state, left
 }
 
 // fits reports whether n would fit if nobody waited.

@@ -1164,3 +1164,59 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// changed is a context of a user's that panics when it is asked again.
+type changed struct {
+	context.Context
+	asked bool
+}
+
+func (c *changed) Err() error {
+	if c.asked {
+		panic("boom")
+	}
+	c.asked = true
+	return nil
+}
+
+func TestContextPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bulkhead.New(bulkhead.Config{MaxConcurrent: 1, MaxQueue: 1, MaxWait: -1})
+		first, _ := b.Acquire(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			defer func() {
+				if recover() != "boom" {
+					t.Error("the panic is gone")
+				}
+			}()
+			_, _ = b.Acquire(&changed{Context: ctx})
+		}()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		first.Release()
+		if s := b.Stats(); s.InUse != 0 || s.Waiting != 0 {
+			t.Errorf("it left behind %+v", s)
+		}
+	})
+}
+
+// A key that gets a place of its own while it holds a shared slot has both: documented.
+func TestGroupKeyWithSharedSlot(t *testing.T) {
+	g := bulkhead.NewGroup[string](bulkhead.GroupConfig{
+		Bulkhead: bulkhead.Config{MaxConcurrent: 1}, MaxKeys: 1,
+	})
+	a, _ := g.Get("a").TryAcquire()
+	shared, ok := g.Get("b").TryAcquire()
+	if _, again := g.Get("c").TryAcquire(); !ok || again {
+		t.Fatal("b and c do not share one slot")
+	}
+	a.Release()
+	own, ok := g.Get("b").TryAcquire()
+	if !ok {
+		t.Error("b has a place, and no slot")
+	}
+	shared.Release()
+	own.Release()
+}

@@ -16,7 +16,7 @@ type GroupConfig struct {
 	Bulkhead Config
 
 	// MaxKeys is how many bulkheads the group keeps at most. If zero, 1024: about a
-	// quarter of a megabyte.
+	// third of a megabyte.
 	MaxKeys int
 }
 
@@ -44,7 +44,8 @@ func (c GroupConfig) Validate() error {
 // looked at, have calls under way, new keys share one more bulkhead among them, and
 // [GroupStats] counts it. Whoever floods the group with keys so has MaxKeys + 1 times
 // MaxConcurrent slots and not more. A key that no map finds again, such as NaN, shares
-// it too.
+// it too. A key that gets a place later has its own slots besides those it still holds of
+// the shared ones; so ask for a key's bulkhead for each call.
 type Group[K comparable] struct {
 	set    *settings
 	name   string

@@ -71,7 +71,9 @@ import (
 //   - A handler that hangs holds its worker; when all are held so the queue fills up, and
 //     refuses. Give it a timeout.
 //   - A handler that puts into its own queue waits for itself when that is full and says
-//     [Block]. One that calls Drain waits for itself until the context ends.
+//     [Block]. One that calls Drain waits for itself until the context ends, and so does a
+//     hook. An OnDrop that puts its item back, under [DropOldest], has the next one
+//     dropped, and never comes to an end.
 //
 // A Put into a queue with room takes a lock and reads the clock, and allocates only while
 // the queue is longer than it has ever been; that memory it keeps. For each item the
@@ -140,7 +142,8 @@ type QueueConfig[T any] struct {
 
 	// Handle does the work. It is required. Its context has the values of the caller's
 	// and ends when a Drain has run out of time; for an item of Do, also with the
-	// caller's. Its error goes to the caller of Do, else to OnError.
+	// caller's. For an item of Put it does not end with the handler: cancel what is
+	// derived from it. Its error goes to the caller of Do, else to OnError.
 	Handle func(ctx context.Context, item T) error
 
 	// OnDrop is called for each item that was accepted and will not be handled, with a
@@ -219,7 +222,7 @@ func (q *Queue[T]) Put(ctx context.Context, item T) error {
 	}
 	c, old, err := q.offer(entry[T]{item: item, ctx: ctx})
 	if old.why != nil {
-		q.drop(old, nil)
+		q.drop(old, nil, item)
 	}
 	if c == nil {
 		return err
@@ -256,7 +259,7 @@ func (q *Queue[T]) Do(ctx context.Context, item T) error {
 		return err
 	}
 	if old.why != nil {
-		q.drop(old, c)
+		q.drop(old, c, item)
 	}
 	select {
 	case <-c.done:

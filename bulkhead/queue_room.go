@@ -2,6 +2,7 @@ package bulkhead
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/stormjib/stormjib/internal/ended"
@@ -210,20 +211,34 @@ func (q *Queue[T]) pushOut(now int64) victim[T] {
 
 // drop tells OnDrop of an item that was pushed out. If that panics, nobody waits any more
 // for the item that has pushed, that of c.
-func (q *Queue[T]) drop(old victim[T], c *call) {
+func (q *Queue[T]) drop(old victim[T], c *call, item T) {
 	if q.cfg.OnDrop == nil {
 		return
 	}
 	returned := false
 	defer func() {
 		if !returned && c != nil {
-			q.mu.Lock()
-			c.left = true
-			q.mu.Unlock()
+			q.orphan(c, item)
 		}
 	}()
 	q.cfg.OnDrop(old.item, old.why)
 	returned = true
+}
+
+// orphan is for an item of Do whose caller is gone without having asked what became of it:
+// if that is known by now, there is nobody else to tell the hooks.
+func (q *Queue[T]) orphan(c *call, item T) {
+	q.mu.Lock()
+	c.left = true
+	state, err := c.state, c.err
+	q.mu.Unlock()
+	hook := q.cfg.OnError
+	if state == dropped || errors.Is(err, ErrDraining) {
+		hook = q.cfg.OnDrop
+	}
+	if err != nil && hook != nil {
+		hook(item, err)
+	}
 }
 
 // refusal returns the error of a full queue. Refusals share it for a while, as those of

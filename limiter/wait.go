@@ -91,6 +91,7 @@ func (l *Limiter) enqueue(w waiter) (*waiter, *LimitedError) {
 // of the queue has a timer. A context that is done wins over tokens: select would take
 // either.
 func (l *Limiter) stand(ctx context.Context, w *waiter) error {
+	defer l.giveUp(w) // which does nothing to one that has left
 	done := ctx.Done()
 	var timer *time.Timer
 	var due <-chan time.Time
@@ -115,7 +116,6 @@ func (l *Limiter) stand(ctx context.Context, w *waiter) error {
 		case <-due:
 		}
 		if ctx.Err() != nil {
-			l.giveUp(w)
 			return ended.New(ctx, "limiter", true)
 		}
 	}
@@ -138,7 +138,7 @@ func (l *Limiter) turn(w *waiter) (delay time.Duration, over bool, refused *Limi
 	return 0, true, nil
 }
 
-// giveUp takes w out of the queue, unless SetLimit did.
+// giveUp takes w out of the queue, if it is still there.
 func (l *Limiter) giveUp(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -601,3 +601,43 @@ func TestWaitHammer(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// changed is a context of a user's that panics when it is asked again.
+type changed struct {
+	context.Context
+	asked bool
+}
+
+func (c *changed) Err() error {
+	if c.asked {
+		panic("boom")
+	}
+	c.asked = true
+	return nil
+}
+
+func TestWaitContextPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 1, Burst: 1}, MaxQueue: 1})
+		l.Allow()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			defer func() {
+				if recover() != "boom" {
+					t.Error("the panic is gone")
+				}
+			}()
+			_ = l.Wait(&changed{Context: ctx}, 1)
+		}()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if got := l.Stats().Waiting; got != 0 {
+			t.Errorf("%d wait", got)
+		}
+		time.Sleep(time.Second)
+		if !l.Allow() {
+			t.Error("there is somebody in front who does not exist")
+		}
+	})
+}

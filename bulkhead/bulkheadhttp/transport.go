@@ -101,7 +101,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer permit.Release() // unless a body holds it by then
 	resp, err := t.base().RoundTrip(r)
 	if err == nil && hasBody(resp, r) {
-		resp.Body = hold(resp.Body, permit)
+		upgraded := resp.StatusCode == http.StatusSwitchingProtocols
+		resp.Body = hold(resp.Body, upgraded, permit)
 		permit = bulkhead.Permit{}
 	}
 	return resp, err
@@ -122,14 +123,16 @@ func (t *Transport) base() http.RoundTripper {
 }
 
 // hold returns a body that has the permit, which its caller has no more.
-func hold(b io.ReadCloser, permit bulkhead.Permit) io.ReadCloser {
-	return body.EndWith(b, func() { permit.Release() })
+func hold(b io.ReadCloser, upgraded bool, permit bulkhead.Permit) io.ReadCloser {
+	return body.EndWith(b, upgraded, func() { permit.Release() })
 }
 
 // hasBody reports whether there is something to come after the header. A length of 0 is
-// not asked about: a Base of one's own may have left it out.
+// asked about for HTTP/2 alone, whose empty body is not http.NoBody: a Base of one's own
+// may have left it out.
 func hasBody(resp *http.Response, r *http.Request) bool {
-	if resp == nil || resp.Body == nil || resp.Body == http.NoBody {
+	if resp == nil || resp.Body == nil || resp.Body == http.NoBody ||
+		resp.ProtoMajor == 2 && resp.ContentLength == 0 {
 		return false
 	}
 	return r.Method != http.MethodHead &&

@@ -654,3 +654,27 @@ func TestTransportUnderRetry(t *testing.T) {
 	resp.Body.Close()
 	wantInUse(t, b, 0)
 }
+
+// The body of an HTTP/2 response that ends with its header is not http.NoBody.
+func TestTransportHTTP2WithoutBody(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		created := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }
+		s := httptest.NewUnstartedServer(http.HandlerFunc(created))
+		s.EnableHTTP2 = http2
+		s.StartTLS()
+		b := bulkhead.New(bulkhead.Config{MaxConcurrent: 1})
+		client := &http.Client{Transport: &bulkheadhttp.Transport{
+			Base:     s.Client().Transport,
+			Bulkhead: func(*http.Request) *bulkhead.Bulkhead { return b },
+		}}
+		resp, err := client.Post(s.URL, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Stats().InUse; got != 0 {
+			t.Errorf("%s: a response without a body holds %d slots", resp.Proto, got)
+		}
+		_ = resp.Body.Close()
+		s.Close()
+	}
+}

@@ -14,9 +14,10 @@ import (
 // call is one run of a function, on a goroutine of its own: on that of its first caller
 // it would be cheaper, but then that one could not leave.
 type call[K comparable, V any] struct {
-	key  K
-	done chan struct{} // closed when there is an outcome for those who wait
-	end  func()        // cancels the context
+	key   K
+	until int64         // when its time is up
+	done  chan struct{} // closed when there is an outcome for those who wait
+	end   func()        // cancels the context
 
 	// The fields below are written under the group's lock, the outcome once.
 	entry   *entry[K, V] // where callers find it and the result goes; nil: nowhere any more
@@ -76,7 +77,8 @@ func (g *Group[K, V]) begin(
 ) *call[K, V] {
 	ctx, cancel := g.set.detach(ctx)
 	c := &call[K, V]{
-		key: key, done: make(chan struct{}), entry: e, waiters: waiters, refresh: waiters == 0,
+		key: key, until: g.set.end(ctx), done: make(chan struct{}),
+		entry: e, waiters: waiters, refresh: waiters == 0,
 	}
 	// A function that ignores its context must not hold up those who wait.
 	stop := context.AfterFunc(ctx, func() {
@@ -109,6 +111,9 @@ func (g *Group[K, V]) run(
 		g.settle(c, o, true)
 	}()
 	o = returned(fn(ctx))
+	if ctx.Err() != nil { // what it has brought may be part of something
+		o = outcome[V]{result: result[V]{err: ended.New(ctx, "coalesce", false)}}
+	}
 	normal = true
 }
 

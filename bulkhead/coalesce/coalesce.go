@@ -132,11 +132,15 @@ func (g *Group[K, V]) join(
 		}
 		return nil, outcome[V]{result: e.result}
 	}
-	if c := e.call; c != nil {
+	c := e.call
+	if c != nil && now < c.until {
 		c.waiters++
 		c.joined++
 		g.count.shared++
 		return c, outcome[V]{}
+	}
+	if c != nil { // its time is up, and those who wait are about to hear of it
+		c.entry = nil
 	}
 	return g.begin(ctx, key, fn, e, 1), outcome[V]{}
 }
@@ -148,29 +152,50 @@ func (g *Group[K, V]) wait(ctx context.Context, c *call[K, V]) outcome[V] {
 		return c.outcome
 	case <-ctx.Done():
 	}
-	left := outcome[V]{result: result[V]{err: ended.New(ctx, "coalesce", false)}}
+	left := false
+	defer func() {
+		if !left { // a context of the user's has panicked
+			g.leave(c, false)
+		}
+	}()
 	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
+	left = true
+	o, ok := g.leave(c, late)
+	if !ok {
+		o.err = ended.New(ctx, "coalesce", false)
+	}
+	return o
+}
+
+// leave ends the wait of one whose context has ended. It may be that there is something to
+// return all the same.
+func (g *Group[K, V]) leave(c *call[K, V], late bool) (o outcome[V], ok bool) {
+	last := false
+	defer func() {
+		if last {
+			c.end()
+		}
+	}()
 	now := g.clock()
 	g.mu.Lock()
-	switch {
-	case c.settled:
-		left = c.outcome
-	case late && c.entry != nil && c.entry.covers(now):
-		// It goes on without waiters, as a refresh: whether it fails is still to be seen.
-		c.waiters--
-		c.refresh = true
-		left.result = c.entry.result
-		g.staleHits.Add(1)
-	default:
-		c.waiters--
-		if c.waiters == 0 && !c.refresh {
-			g.dismiss(c)
-			g.count.abandoned++
-			defer c.end()
-		}
+	defer g.mu.Unlock()
+	if c.settled {
+		return c.outcome, true
 	}
-	g.mu.Unlock()
-	return left
+	c.waiters--
+	if late && c.entry != nil && c.entry.covers(now) {
+		// It goes on without waiters, as a refresh: whether it fails is still to be seen.
+		c.refresh = true
+		o.result = c.entry.result
+		g.staleHits.Add(1)
+		return o, true
+	}
+	if c.waiters == 0 && !c.refresh {
+		g.dismiss(c)
+		g.count.abandoned++
+		last = true
+	}
+	return o, false
 }
 
 // Forget drops what is kept for key, and has the next caller start a new call. One that is

@@ -521,3 +521,123 @@ func TestHitAllocatesNothing(t *testing.T) {
 		g.Forget("key")
 	}
 }
+
+// What a function returns when its time is up may be part of something: it is dropped, and
+// its error is not ours to choose from. Both come at the same instant, so try often.
+func TestReturnedWhenTimeIsUp(t *testing.T) {
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			g := coalesce.New[string, int](coalesce.Config{TTL: time.Hour, Timeout: time.Second})
+			for _, err := range []error{nil, errors.New("query cancelled")} {
+				_, got := g.Do(t.Context(), "k", func(ctx context.Context) (int, error) {
+					<-ctx.Done()
+					return 1, err
+				})
+				if !errors.Is(got, context.DeadlineExceeded) {
+					t.Errorf("got %v", got)
+				}
+				synctest.Wait()
+			}
+			if got := g.Stats().Entries; got != 0 {
+				t.Errorf("%d results are kept", got)
+			}
+		})
+	}
+}
+
+// Who comes when a call's time is up gets a call of its own, and not the other's error.
+func TestJoinWhenTimeIsUp(t *testing.T) {
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			g := coalesce.New[string, int](coalesce.Config{TTL: time.Hour, Timeout: time.Second})
+			go func() {
+				_, _ = g.Do(t.Context(), "k", func(ctx context.Context) (int, error) {
+					<-ctx.Done()
+					time.Sleep(time.Second)
+					return 0, ctx.Err()
+				})
+			}()
+			time.Sleep(time.Second)
+			one := func(context.Context) (int, error) { return 1, nil }
+			if v, err := g.Do(t.Context(), "k", one); v != 1 || err != nil {
+				t.Errorf("got %v, %v", v, err)
+			}
+			time.Sleep(2 * time.Second)
+			if s := g.Stats(); s.Entries != 1 || s.InFlight != 0 {
+				t.Errorf("in the end %+v", s)
+			}
+		})
+	}
+}
+
+// A context of the user's that panics leaves no waiter behind, for which the call would go
+// on.
+func TestContextPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := coalesce.New[string, int](coalesce.Config{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := false
+		go func() {
+			defer func() { _ = recover() }()
+			_, _ = g.Do(&changed{Context: ctx}, "k", func(ctx context.Context) (int, error) {
+				<-ctx.Done()
+				ended = true
+				return 0, nil
+			})
+		}()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if !ended {
+			t.Error("the call goes on, for nobody")
+		}
+	})
+}
+
+type changed struct {
+	context.Context
+	asked bool
+}
+
+func (c *changed) Err() error {
+	if c.asked {
+		panic("boom")
+	}
+	c.asked = true
+	return nil
+}
+
+type asks time.Duration
+
+func (asks) Error() string               { return "busy" }
+func (a asks) RetryAfter() time.Duration { return time.Duration(a) }
+
+// An error can ask for a minute, and not for half a day.
+func TestRetryAfterIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := coalesce.New[int, int](coalesce.Config{
+			TTL: time.Minute, Jitter: -1, StaleOnError: 24 * time.Hour,
+		})
+		calls := 0
+		get := func() {
+			_, _ = g.Do(t.Context(), 1, func(context.Context) (int, error) {
+				if calls++; calls == 2 {
+					return 0, asks(12 * time.Hour)
+				}
+				return calls, nil
+			})
+			synctest.Wait()
+		}
+		get()
+		time.Sleep(time.Minute)
+		get()
+		time.Sleep(59 * time.Second)
+		if get(); calls != 2 {
+			t.Errorf("%d calls before a minute", calls)
+		}
+		time.Sleep(time.Second)
+		if get(); calls != 3 {
+			t.Errorf("%d calls after a minute", calls)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ type Config struct {
 	// StaleOnError is for how long after its TTL a result is served when it can't be
 	// refreshed: to those who waited for a refresh that failed, or until their deadline, and,
 	// from the first failure until a refresh succeeds, to all at once. Refreshes then begin
-	// a tenth of the TTL apart, at most 1s, or later where the error asks for a delay. If
+	// a tenth of the TTL apart, at most 1s; or later, though not by more than a minute, where
+	// the error asks for a delay. If
 	// zero, no longer than Stale: an error is a more honest answer than an old one, unless
 	// you say otherwise.
 	StaleOnError time.Duration
@@ -65,6 +67,7 @@ const (
 	defaultMaxEntries = 10_000
 	defaultTimeout    = 10 * time.Second
 	maxRetryWait      = time.Second
+	maxAskedWait      = int64(time.Minute) // that an error's RetryAfter asks for
 )
 
 // Validate returns an error that names every field that has no meaning, with its
@@ -152,4 +155,13 @@ func (s *settings) detach(ctx context.Context) (context.Context, context.CancelF
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeoutCause(ctx, s.timeout, s.timeoutExceeded)
+}
+
+// end returns when the time of a call with such a context is up.
+func (s *settings) end(ctx context.Context) int64 {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return math.MaxInt64
+	}
+	return int64(deadline.Sub(s.base))
 }

@@ -117,7 +117,7 @@ func (t *table[K, V]) fail(e *entry[K, V], now, wait int64) (stale result[V], ok
 		return stale, false
 	}
 	e.failed = true
-	e.retryAt = later(now, max(wait, t.set.retryWait))
+	e.retryAt = later(now, max(min(wait, maxAskedWait), t.set.retryWait))
 	return e.result, true
 }
 

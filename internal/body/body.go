@@ -11,11 +11,11 @@ import (
 // to its end, when reading it fails, or when it is closed, whatever is first. One that
 // is never closed, nor read to its end, has no end.
 //
-// A body to which one can write, that of a 101, is a connection. It ends when it is
-// closed, and no sooner: the other side may have said its last word, and still be
-// listening.
-func EndWith(b io.ReadCloser, end func()) io.ReadCloser {
-	if rw, ok := b.(io.ReadWriteCloser); ok {
+// The body of a 101, which is upgraded, is a connection to which one can write. It ends
+// when it is closed, and no sooner: the other side may have said its last word, and still
+// be listening. Others that happen to have a Write are no connections.
+func EndWith(b io.ReadCloser, upgraded bool, end func()) io.ReadCloser {
+	if rw, ok := b.(io.ReadWriteCloser); ok && upgraded {
 		return &connection{ReadWriteCloser: rw, end: end}
 	}
 	return &watched{ReadCloser: b, end: end}

@@ -67,7 +67,7 @@ func TestEndWith(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			ended := 0
 			from := &source{Reader: test.from}
-			b := body.EndWith(from, func() { ended++ })
+			b := body.EndWith(from, false, func() { ended++ })
 			if _, ok := b.(io.Writer); ok {
 				t.Error("a body that is only read can be written to")
 			}
@@ -87,7 +87,7 @@ func TestEndWithPassesOn(t *testing.T) {
 	from := &source{
 		Reader: io.MultiReader(strings.NewReader("text"), iotest.ErrReader(errBoom)), err: errBoom,
 	}
-	b := body.EndWith(from, func() {
+	b := body.EndWith(from, false, func() {
 		if from.closed == 1 {
 			t.Error("ended again by Close")
 		}
@@ -110,7 +110,7 @@ func TestEndWithEndsAfterClose(t *testing.T) {
 			}
 			return from.(*source).closed
 		}
-		b := body.EndWith(from, func() {
+		b := body.EndWith(from, true, func() {
 			if closed() != 1 {
 				t.Error("ended before it was closed")
 			}
@@ -138,7 +138,7 @@ func (h *halves) CloseWrite() error { h.halfClosed++; return errBoom }
 func TestEndWithConnection(t *testing.T) {
 	ended := 0
 	from := &halves{wire: wire{source: source{Reader: strings.NewReader("text"), err: errBoom}}}
-	b := body.EndWith(from, func() { ended++ })
+	b := body.EndWith(from, true, func() { ended++ })
 	text, err := io.ReadAll(b)
 	if string(text) != "text" || err != nil {
 		t.Errorf("read %q, %v", text, err)
@@ -169,7 +169,7 @@ func TestEndWithConnection(t *testing.T) {
 		t.Errorf("ended %d times, closed %d times", ended, from.closed)
 	}
 
-	half, _ = body.EndWith(&wire{}, func() {}).(interface{ CloseWrite() error })
+	half, _ = body.EndWith(&wire{}, true, func() {}).(interface{ CloseWrite() error })
 	if err := half.CloseWrite(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
@@ -179,7 +179,7 @@ func TestEndWithConnection(t *testing.T) {
 func TestEndWithEndsOnce(t *testing.T) {
 	for range 1000 {
 		var ended atomic.Int64
-		b := body.EndWith(io.NopCloser(strings.NewReader("")), func() { ended.Add(1) })
+		b := body.EndWith(io.NopCloser(strings.NewReader("")), false, func() { ended.Add(1) })
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = io.ReadAll(b) })
 		wg.Go(func() { _ = b.Close() })
@@ -196,7 +196,7 @@ func (explosive) Close() error { panic("boom") }
 
 func TestEndWithPanics(t *testing.T) {
 	ended := 0
-	b := body.EndWith(explosive{strings.NewReader("")}, func() { ended++ })
+	b := body.EndWith(explosive{strings.NewReader("")}, false, func() { ended++ })
 	func() {
 		defer func() {
 			if v := recover(); v != "boom" {
@@ -207,5 +207,15 @@ func TestEndWithPanics(t *testing.T) {
 	}()
 	if ended != 1 {
 		t.Errorf("ended %d times", ended)
+	}
+}
+
+// A 200 may come from a buffer, which can be written to. It is no connection for that.
+func TestEndWithWritable(t *testing.T) {
+	ended := 0
+	from := &wire{source: source{Reader: strings.NewReader("text")}}
+	b := body.EndWith(from, false, func() { ended++ })
+	if _, err := io.ReadAll(b); err != nil || ended != 1 {
+		t.Errorf("read to its end: %v; ended %d times", err, ended)
 	}
 }

@@ -18,7 +18,8 @@ func TestError(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
 		t.Errorf("%v does not match both what the context says and why", err)
 	}
-	if !err.SaidBy(errors.Join(context.Canceled, why)) || err.SaidBy(context.Canceled) || err.SaidBy(why) {
+	if !err.SaidBy(errors.Join(context.Canceled, why)) ||
+		err.SaidBy(context.Canceled) || err.SaidBy(why) {
 		t.Error("SaidBy is not whether an error says both")
 	}
 	if got, want := err.Error(), "pattern: the user left"; got != want {

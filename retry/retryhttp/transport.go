@@ -312,7 +312,8 @@ func (c *call) exchange(r *http.Request) (*http.Response, error) {
 	resp, err := c.t.base().RoundTrip(r.WithContext(ctx))
 	if err == nil && resp != nil && resp.Body != nil {
 		// A context that ended with RoundTrip would cut long bodies short.
-		resp.Body, ends = body.EndWith(resp.Body, cancel), true
+		upgraded := resp.StatusCode == http.StatusSwitchingProtocols
+		resp.Body, ends = body.EndWith(resp.Body, upgraded, cancel), true
 	}
 	return resp, err
 }
