@@ -658,8 +658,8 @@ func TestTransportUnderRetry(t *testing.T) {
 // The body of an HTTP/2 response that ends with its header is not http.NoBody.
 func TestTransportHTTP2WithoutBody(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
-		created := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }
-		s := httptest.NewUnstartedServer(http.HandlerFunc(created))
+		s := httptest.NewUnstartedServer(http.HandlerFunc(
+			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
 		s.EnableHTTP2 = http2
 		s.StartTLS()
 		b := bulkhead.New(bulkhead.Config{MaxConcurrent: 1})

@@ -132,18 +132,23 @@ func (g *Group[K, V]) settle(c *call[K, V], o outcome[V], over bool) {
 		}
 	}
 	if !c.settled {
-		c.settled = true
-		if !o.ok() {
-			g.count.errors++
-		}
-		if c.entry != nil {
-			o = g.record(c, o, now)
-		}
-		c.outcome = o
-		close(c.done)
+		g.conclude(c, o, now)
 	}
 	g.mu.Unlock()
 	c.end()
+}
+
+// conclude gives those who wait what a call has come to. The lock is held.
+func (g *Group[K, V]) conclude(c *call[K, V], o outcome[V], now int64) {
+	c.settled = true
+	if !o.ok() {
+		g.count.errors++
+	}
+	if c.entry != nil {
+		o = g.record(c, o, now)
+	}
+	c.outcome = o
+	close(c.done)
 }
 
 // record has the table take what the call has come to, and returns what those who wait get:

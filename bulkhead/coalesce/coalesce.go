@@ -119,6 +119,11 @@ func (g *Group[K, V]) join(
 	if lost {
 		return g.begin(ctx, key, fn, nil, 1), outcome[V]{}
 	}
+	// One whose time is up is not to be joined. Its timer may be late, and most so when
+	// there is most to do.
+	if e := g.table.entries[key]; e != nil && e.call != nil && now >= e.call.until {
+		g.conclude(e.call, outcome[V]{result: result[V]{err: g.set.tookTooLong}}, now)
+	}
 	e := g.table.entry(key)
 	if p := e.panicked; p != nil {
 		e.panicked = nil
@@ -132,15 +137,11 @@ func (g *Group[K, V]) join(
 		}
 		return nil, outcome[V]{result: e.result}
 	}
-	c := e.call
-	if c != nil && now < c.until {
+	if c := e.call; c != nil {
 		c.waiters++
 		c.joined++
 		g.count.shared++
 		return c, outcome[V]{}
-	}
-	if c != nil { // its time is up, and those who wait are about to hear of it
-		c.entry = nil
 	}
 	return g.begin(ctx, key, fn, e, 1), outcome[V]{}
 }

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"github.com/stormjib/stormjib/internal/ended"
 )
 
 // Config says how long results are kept and how long a call may take. The zero Config
@@ -116,6 +118,7 @@ type settings struct {
 	maxEntries      int
 	timeout         time.Duration // negative: none
 	timeoutExceeded error         // why a call has ended that took longer
+	tookTooLong     error         // what its callers get
 }
 
 func (c Config) settings() settings {
@@ -123,19 +126,23 @@ func (c Config) settings() settings {
 		panic(err.Error())
 	}
 	timeout := cmp.Or(c.Timeout, defaultTimeout)
+	exceeded := fmt.Errorf("the call shared by those who wait%s took longer than %v",
+		quoted(c.Name), timeout)
+	over, cancel := context.WithTimeoutCause(context.Background(), -1, exceeded)
+	defer cancel()
 	return settings{
-		base:       time.Now(),
-		name:       c.Name,
-		ttl:        int64(c.TTL),
-		jitter:     int64(float64(c.TTL) * max(cmp.Or(c.Jitter, defaultJitter), 0)),
-		stale:      int64(c.Stale),
-		reserve:    int64(max(c.Stale, c.StaleOnError)),
-		errorTTL:   int64(c.ErrorTTL),
-		retryWait:  int64(min(c.TTL/10, maxRetryWait)),
-		maxEntries: cmp.Or(c.MaxEntries, defaultMaxEntries),
-		timeout:    timeout,
-		timeoutExceeded: fmt.Errorf("the call shared by those who wait%s took longer than %v",
-			quoted(c.Name), timeout),
+		base:            time.Now(),
+		name:            c.Name,
+		ttl:             int64(c.TTL),
+		jitter:          int64(float64(c.TTL) * max(cmp.Or(c.Jitter, defaultJitter), 0)),
+		stale:           int64(c.Stale),
+		reserve:         int64(max(c.Stale, c.StaleOnError)),
+		errorTTL:        int64(c.ErrorTTL),
+		retryWait:       int64(min(c.TTL/10, maxRetryWait)),
+		maxEntries:      cmp.Or(c.MaxEntries, defaultMaxEntries),
+		timeout:         timeout,
+		timeoutExceeded: exceeded,
+		tookTooLong:     ended.New(over, "coalesce", false),
 	}
 }
 
