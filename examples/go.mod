@@ -2,6 +2,10 @@ module github.com/stormjib/stormjib/examples
 
 go 1.26.0
 
-require github.com/stormjib/stormjib v0.0.0
+require (
+	github.com/stormjib/stormjib v0.0.0
+	golang.org/x/sync v0.24.0
+	golang.org/x/time v0.16.0
+)
 
 replace github.com/stormjib/stormjib => ../

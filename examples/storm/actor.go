@@ -68,6 +68,7 @@ type Outcome struct {
 	Latency time.Duration `json:"l"` // from the intended start
 	Lag     time.Duration `json:"g"` // from the intended start to the actual one
 	Result  Result        `json:"r"`
+	Told    bool          `json:"h,omitempty"` // refused, and told when to come back
 }
 
 // Result is how a request ended for the user who sent it.
@@ -79,6 +80,9 @@ const (
 	Stale  Result = "s" // answered within patience, from the stale copy
 	Late   Result = "t" // no answer within patience
 	Failed Result = "e" // an error
+
+	// Refused is an error too, though nothing failed: a 429 or 503, at whatever speed.
+	Refused Result = "r"
 )
 
 // Sample is the state of a front service over one tick: peaks, and the breaker
@@ -90,7 +94,8 @@ type Sample struct {
 	ConnsIn    int      `json:"conns_in,omitempty"`
 	ConnsOut   int      `json:"conns_out,omitempty"`
 	Breaker    []string `json:"breaker,omitempty"`
-	Calls      int      `json:"calls,omitempty"` // that reached the dependency
+	AtOnce     int      `json:"at_once,omitempty"` // calls under way
+	Calls      int      `json:"calls,omitempty"`   // that reached the dependency
 }
 
 // merge adds what another process has seen of the same tick.
@@ -99,6 +104,7 @@ func (s *Sample) merge(o Sample) {
 	s.Goroutines = max(s.Goroutines, o.Goroutines)
 	s.ConnsIn = max(s.ConnsIn, o.ConnsIn)
 	s.ConnsOut = max(s.ConnsOut, o.ConnsOut)
+	s.AtOnce = max(s.AtOnce, o.AtOnce)
 	s.Calls = max(s.Calls, o.Calls)
 	if o.Breaker != nil {
 		s.Breaker = o.Breaker
@@ -108,8 +114,9 @@ func (s *Sample) merge(o Sample) {
 // Final is an actor's last line.
 type Final struct {
 	Trouble map[string]int  `json:"trouble,omitempty"`
-	Stats   json.RawMessage `json:"stats,omitempty"` // the breaker's, from the front
+	Stats   json.RawMessage `json:"stats,omitempty"` // the protection's, from the front
 	Served  *Served         `json:"served,omitempty"`
+	Done    bitmap          `json:"done,omitempty"` // what the dependency has finished
 }
 
 // actor is what every role has: its orders, its scenario and a voice.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,12 +25,13 @@ type Served struct {
 type dependency struct {
 	scenario *Scenario
 	seed     uint64
-	slots    chan struct{}
+	slots    map[string]chan struct{}  // by kind if they are apart, and else of ""
 	zero     atomic.Pointer[time.Time] // nil until the run starts, and in calibration
 	open     atomic.Int64
 
 	mu    sync.Mutex
 	tries map[uint64]uint64 // how often each request has come so far
+	done  bitmap            // the requests that are finished
 
 	calls                                               atomic.Int64 // since the last tick
 	reached, finished, wasted, abandoned, hung, refused atomic.Int64
@@ -43,13 +45,8 @@ func serveDependency(ctx context.Context, a *actor) error {
 	if err != nil {
 		return err
 	}
-	d := &dependency{
-		scenario: a.scenario,
-		seed:     a.Seed,
-		slots:    make(chan struct{}, a.scenario.Topology.Slots),
-		tries:    make(map[uint64]uint64),
-	}
-	stop := a.wire.serve(l, d.handle, &d.open)
+	d := newDependency(a.scenario, a.Seed)
+	stop := a.wire.serve(l, d.handle, Protection{}, &d.open)
 	a.emit(event{Ready: l.Addr().String()})
 	if zero, ok := a.await(ctx); ok {
 		d.zero.Store(&zero)
@@ -64,7 +61,31 @@ func serveDependency(ctx context.Context, a *actor) error {
 		Hung:      d.hung.Load(),
 		Refused:   d.refused.Load(),
 	}
+	d.mu.Lock()
+	a.final.Done = slices.Clone(d.done)
+	d.mu.Unlock()
 	return stop()
+}
+
+func newDependency(s *Scenario, seed uint64) *dependency {
+	d := &dependency{
+		scenario: s,
+		seed:     seed,
+		slots:    make(map[string]chan struct{}),
+		tries:    make(map[uint64]uint64),
+	}
+	for _, k := range s.Topology.kinds() {
+		d.slots[d.pool(k.Name)] = make(chan struct{}, s.Topology.Slots)
+	}
+	return d
+}
+
+// pool returns the key of the slots that requests of the kind are served in.
+func (d *dependency) pool(kind string) string {
+	if d.scenario.Topology.Apart {
+		return kind
+	}
+	return ""
 }
 
 // handle serves one request as the fault curve says for the time it arrives:
@@ -72,8 +93,8 @@ func serveDependency(ctx context.Context, a *actor) error {
 func (d *dependency) handle(ctx context.Context, r request) (source string, err error) {
 	d.reached.Add(1)
 	d.calls.Add(1)
-	mode, left := d.mode()
-	switch mode {
+	fault, left := d.fault(r.Kind)
+	switch fault.Mode {
 	case Hang:
 		d.hung.Add(1)
 		_ = sleep(ctx, left)
@@ -84,26 +105,28 @@ func (d *dependency) handle(ctx context.Context, r request) (source string, err 
 	}
 	took := d.length(r.ID)
 	if d.scenario.Topology.Finishes {
-		return d.queue(ctx, took)
+		return d.queue(ctx, r, took)
 	}
 	select {
-	case d.slots <- struct{}{}:
+	case d.slots[d.pool(r.Kind)] <- struct{}{}:
 	case <-ctx.Done():
 		d.abandoned.Add(1)
 		return "", context.Cause(ctx)
 	}
-	d.work(ctx, took)
+	d.work(ctx, r, took)
 	return sourceLive, nil
 }
 
 // queue takes the work over from the request: it is done when its turn comes,
 // whoever still waits for it. The queue has no bound but memory, and is first
 // come, first served, as those who wait to send to a channel are.
-func (d *dependency) queue(ctx context.Context, took time.Duration) (source string, err error) {
+func (d *dependency) queue(
+	ctx context.Context, r request, took time.Duration,
+) (source string, err error) {
 	done := make(chan struct{})
 	go func() {
-		d.slots <- struct{}{}
-		d.work(ctx, took)
+		d.slots[d.pool(r.Kind)] <- struct{}{}
+		d.work(ctx, r, took)
 		close(done)
 	}()
 	select {
@@ -115,13 +138,16 @@ func (d *dependency) queue(ctx context.Context, took time.Duration) (source stri
 }
 
 // work spends the time in a slot, and frees it. What has begun is finished.
-func (d *dependency) work(ctx context.Context, took time.Duration) {
-	time.Sleep(took)
-	<-d.slots
+func (d *dependency) work(ctx context.Context, r request, took time.Duration) {
+	time.Sleep(d.slowed(r.Kind, took))
+	<-d.slots[d.pool(r.Kind)]
 	d.finished.Add(1)
 	if ctx.Err() != nil {
 		d.wasted.Add(1)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.done.set(r.ID)
 }
 
 // length draws how long a request works. Calibration is not for the luck of a few
@@ -137,6 +163,16 @@ func (d *dependency) length(id uint64) time.Duration {
 	return d.scenario.Topology.service(d.seed, id, again)
 }
 
+// slowed returns how long work takes that begins now. A fault makes it longer, but not
+// longer than the fault lasts: it is as if all waited for one lock.
+func (d *dependency) slowed(kind string, took time.Duration) time.Duration {
+	fault, left := d.fault(kind)
+	if fault.Mode != Slow {
+		return took
+	}
+	return min(time.Duration(fault.Times*float64(took)), left+took)
+}
+
 // weaken takes slots away for as long as a fault says. It waits in line for them:
 // what is in a slot is finished first.
 func (d *dependency) weaken(ctx context.Context, zero time.Time) {
@@ -147,9 +183,10 @@ func (d *dependency) weaken(ctx context.Context, zero time.Time) {
 		for range d.scenario.Topology.Slots - f.Slots {
 			go func() {
 				if sleep(ctx, time.Until(zero.Add(f.From))) == nil {
-					d.slots <- struct{}{}
+					slots := d.slots[d.pool(f.Kind)]
+					slots <- struct{}{}
 					_ = sleep(ctx, time.Until(zero.Add(f.Until)))
-					<-d.slots
+					<-slots
 				}
 			}()
 		}
@@ -167,13 +204,13 @@ func (d *dependency) count(ctx context.Context, a *actor, zero time.Time) {
 	}
 }
 
-// mode returns the mode of this moment and how long it lasts.
-func (d *dependency) mode() (mode Mode, left time.Duration) {
+// fault returns what requests of a kind suffer from at this moment, and for how long.
+func (d *dependency) fault(kind string) (f Fault, left time.Duration) {
 	zero := d.zero.Load()
 	if zero == nil {
-		return OK, 0
+		return Fault{Mode: OK}, 0
 	}
 	since := time.Since(*zero)
-	mode, until := d.scenario.mode(since)
-	return mode, until - since
+	f = d.scenario.fault(kind, since)
+	return f, f.Until - since
 }

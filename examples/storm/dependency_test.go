@@ -10,9 +10,7 @@ import (
 // inBubble returns a dependency whose run has begun, inside a bubble of fake time.
 // Whatever is asked of it works for a second, but for the spread of the draw.
 func inBubble(s *Scenario) *dependency {
-	d := &dependency{
-		scenario: s, slots: make(chan struct{}, s.Topology.Slots), tries: map[uint64]uint64{},
-	}
+	d := newDependency(s, 0)
 	zero := time.Now()
 	d.zero.Store(&zero)
 	return d
@@ -81,12 +79,67 @@ func TestWeaken(t *testing.T) {
 		for second, want := range []int{16, 4, 4, 16} {
 			time.Sleep(500 * time.Millisecond)
 			synctest.Wait()
-			if free := cap(d.slots) - len(d.slots); free != want {
+			if free := cap(d.slots[""]) - len(d.slots[""]); free != want {
 				t.Errorf("in second %d %d slots are left, want %d", second, free, want)
 			}
 			time.Sleep(500 * time.Millisecond)
 		}
 	})
+}
+
+// Those that are apart have slots for themselves, and the others share all of them.
+func TestApart(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := inBubble(&Scenario{Topology: Topology{
+				Slots: 1, Service: time.Second, Steady: true, Apart: apart,
+				Kinds: []Kind{{Name: "one", Share: 0.5}, {Name: "two", Share: 0.5}},
+			}})
+			began := time.Now()
+			go d.handle(t.Context(), request{ID: 1, Kind: "one"})
+			synctest.Wait()
+			d.handle(t.Context(), request{ID: 2, Kind: "two"})
+			want := 2 * time.Second
+			if apart {
+				want = time.Second
+			}
+			if took := time.Since(began); took != want {
+				t.Errorf("apart is %t, and the second took %v, want %v", apart, took, want)
+			}
+			if d.done.has(0) || !d.done.has(2) {
+				t.Errorf("done is %08b, want that of the second", d.done)
+			}
+		})
+	}
+}
+
+// What is slow is slow for as long as the fault lasts, and for those it meets.
+func TestSlow(t *testing.T) {
+	faults := []Fault{{Mode: Slow, Kind: "one", Until: 10 * time.Second, Times: 5}}
+	tests := []struct {
+		kind  string
+		begin time.Duration
+		want  time.Duration
+	}{
+		{"one", 0, 5 * time.Second},
+		{"one", 8 * time.Second, 3 * time.Second}, // two of the fault, and its own
+		{"one", 10 * time.Second, time.Second},
+		{"two", 0, time.Second},
+	}
+	for _, tt := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			d := inBubble(&Scenario{Faults: faults, Topology: Topology{
+				Slots: 1, Service: time.Second, Steady: true,
+			}})
+			time.Sleep(tt.begin)
+			began := time.Now()
+			source, err := d.handle(t.Context(), request{Kind: tt.kind})
+			if took := time.Since(began); took != tt.want || source != sourceLive || err != nil {
+				t.Errorf("%s after %v: %q after %v, %v; want it after %v",
+					tt.kind, tt.begin, source, took, err, tt.want)
+			}
+		})
+	}
 }
 
 // Calibration does not depend on the draw, and comes to the same.
@@ -146,6 +199,11 @@ func TestService(t *testing.T) {
 	if mean, want := sum/requests, topology.mean(); mean < want*98/100 || mean > want*102/100 {
 		t.Errorf("the mean is %v, want %v", mean, want)
 	}
+	plain.Steady = true
+	if one, mean := plain.service(1, 7, 0), plain.mean(); one != mean || one != plain.Service {
+		t.Errorf("what is steady takes %v, and %v on average, want %v", one, mean, plain.Service)
+	}
+	plain.Steady = false
 	if got, want := plain.service(1, 7, 0), work(1, streamService, 7, plain.Service); got != want {
 		t.Errorf("without a tail it takes %v, want %v", got, want)
 	}

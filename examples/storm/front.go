@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -16,10 +17,12 @@ import (
 // of its requests are work of its own, the others need the dependency and, where
 // the scenario has one, make do with a stale copy when they cannot have it.
 type front struct {
-	local   time.Duration
+	kinds   map[string]Kind
+	room    chan struct{} // a place for each request in service; nil: no bound
 	stale   bool
 	seed    uint64
-	ask     call // the dependency, through the variant's protection
+	ask     call  // the dependency, through the variant's protection
+	asking  gauge // calls of the dependency, by the variant
 	breaker *breaker.Breaker
 	in, out atomic.Int64 // open connections
 }
@@ -32,31 +35,105 @@ func serveFront(ctx context.Context, a *actor) error {
 	}
 	topology := a.scenario.Topology
 	protection := a.variant.Protect(topology)
-	f := &front{
-		local: topology.Local, stale: topology.Stale, seed: a.Seed, breaker: protection.Breaker,
-	}
-	f.ask = a.wire.dial(a.Peer, protection, dialer{topology.InFlight, &f.out, &a.trouble})
+	f := newFront(topology, a.Seed)
+	f.breaker = protection.Breaker
+	f.ask = f.counted(
+		a.wire.dial(a.Peer, protection, dialer{topology.InFlight, &f.out, &a.trouble}))
 	if protection.Around != nil {
 		f.ask = protection.Around(f.ask)
 	}
-	stop := a.wire.serve(l, f.handle, &f.in)
+	stop := a.wire.serve(l, f.handle, protection, &f.in)
 	a.emit(event{Ready: l.Addr().String()})
 	if zero, ok := a.await(ctx); ok {
 		f.watch(ctx, a, zero)
 	}
-	if f.breaker != nil {
-		if a.final.Stats, err = json.Marshal(f.breaker.Stats()); err != nil {
-			return err
-		}
-	}
-	return stop()
+	return errors.Join(stop(), drain(protection), a.keep(protection))
 }
+
+func newFront(t Topology, seed uint64) *front {
+	f := &front{kinds: make(map[string]Kind), stale: t.Stale, seed: seed}
+	for _, k := range t.kinds() {
+		f.kinds[k.Name] = k
+	}
+	if t.Room > 0 {
+		f.room = make(chan struct{}, t.Room)
+	}
+	return f
+}
+
+// drain gives what was accepted the time to be done, in which the parent does not end
+// the process.
+func drain(p Protection) error {
+	if p.Drain == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endWithin-time.Second)
+	defer cancel()
+	return p.Drain(ctx)
+}
+
+// keep keeps the protection's own figures for the report.
+func (a *actor) keep(p Protection) error {
+	stats := p.Stats
+	if stats == nil && p.Breaker != nil {
+		stats = func() any { return p.Breaker.Stats() }
+	}
+	if stats == nil {
+		return nil
+	}
+	var err error
+	a.final.Stats, err = json.Marshal(stats())
+	return err
+}
+
+// counted returns a call that is seen while it is under way.
+func (f *front) counted(next call) call {
+	return func(ctx context.Context, r request) (string, error) {
+		f.asking.enter()
+		defer f.asking.leave()
+		return next(ctx, r)
+	}
+}
+
+// gauge knows how many there are, and the most there were since it was last asked.
+type gauge struct{ now, most atomic.Int64 }
+
+func (g *gauge) leave() { g.now.Add(-1) }
+
+func (g *gauge) enter() {
+	n := g.now.Add(1)
+	for most := g.most.Load(); n > most && !g.most.CompareAndSwap(most, n); {
+		most = g.most.Load()
+	}
+}
+
+func (g *gauge) peak() int { return int(max(g.most.Swap(0), g.now.Load())) }
 
 // handle serves one request. Fallback is the one policy all variants share, so
 // that what they differ in is the protection and not the stale copy.
 func (f *front) handle(ctx context.Context, r request) (source string, err error) {
-	if r.Kind == kindLocal {
-		return sourceLive, sleep(ctx, work(f.seed, streamLocal, r.ID, f.local))
+	if f.room != nil {
+		select {
+		case f.room <- struct{}{}:
+			defer func() { <-f.room }()
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+	kind := f.kinds[r.Kind]
+	if kind.Work > 0 {
+		err := sleep(ctx, work(f.seed, streamLocal, r.ID, kind.Work))
+		if err != nil {
+			return "", err
+		}
+	}
+	return f.answer(ctx, r)
+}
+
+// answer is the part of handle that needs the dependency, where any does.
+func (f *front) answer(ctx context.Context, r request) (source string, err error) {
+	if f.kinds[r.Kind].Local {
+		return sourceLive, nil
 	}
 	if !f.stale {
 		return f.ask(ctx, r)
@@ -80,6 +157,7 @@ func (f *front) watch(ctx context.Context, a *actor, zero time.Time) {
 		}
 		since := time.Since(zero)
 		if since < 0 {
+			f.asking.peak() // The warm-up's is not for the report.
 			continue
 		}
 		if now := int(since / a.scenario.Tick); now != tick.Tick {
@@ -95,6 +173,7 @@ func (f *front) sample(tick *Sample) {
 	tick.Goroutines = max(tick.Goroutines, runtime.NumGoroutine())
 	tick.ConnsIn = max(tick.ConnsIn, int(f.in.Load()))
 	tick.ConnsOut = max(tick.ConnsOut, int(f.out.Load()))
+	tick.AtOnce = max(tick.AtOnce, f.asking.peak())
 	if f.breaker == nil {
 		return
 	}

@@ -17,6 +17,7 @@ const capReached = "in-flight cap reached"
 // exactly what a storm is to show.
 type generator struct {
 	plan     []Arrival
+	kinds    []Kind
 	zero     time.Time
 	patience time.Duration
 	limit    int64
@@ -36,6 +37,7 @@ func generate(ctx context.Context, a *actor) error {
 	t := a.scenario.Topology
 	g := &generator{
 		plan:     schedule(a.scenario, a.Capacity, a.Length, a.Seed),
+		kinds:    t.kinds(),
 		patience: t.Patience,
 		limit:    int64(t.InFlight),
 		trouble:  &a.trouble,
@@ -82,22 +84,23 @@ func (g *generator) send(ctx context.Context, i int) {
 	lag := time.Since(intended)
 	user, leave := context.WithDeadline(ctx, intended.Add(g.patience))
 	defer leave()
-	kind := kindLocal
-	if g.plan[i].Dependent {
-		kind = kindDependent
-	}
-	source, err := g.call(user, request{ID: uint64(i), Kind: kind})
+	id, kind := uint64(i), g.kinds[g.plan[i].Kind]
+	source, err := g.call(user, request{ID: id, Kind: kind.Name, Client: kind.client(id)})
 	latency := time.Since(intended)
 	if ctx.Err() != nil {
 		return // The run is over; nobody knows how this one would have ended.
 	}
-	g.settle(Outcome{i, latency, lag, g.result(source, err, latency)})
+	result := g.result(source, err, latency)
+	refused, _ := errors.AsType[*refusal](err)
+	g.settle(Outcome{i, latency, lag, result, result == Refused && refused.told})
 }
 
 func (g *generator) result(source string, err error, latency time.Duration) Result {
 	switch {
 	case latency > g.patience || errors.Is(err, context.DeadlineExceeded):
 		return Late
+	case isRefusal(err):
+		return Refused
 	case err != nil:
 		return Failed
 	case source == sourceStale:
@@ -105,6 +108,11 @@ func (g *generator) result(source string, err error, latency time.Duration) Resu
 	default:
 		return Live
 	}
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*refusal](err)
+	return ok
 }
 
 func (g *generator) settle(o Outcome) {

@@ -1,7 +1,8 @@
-// Storm runs real services on loopback TCP into a real fault and compares what
-// three ways of calling a dependency make of it: bare (timeouts, and retries where
-// that is what it is about), tuned (the static code a careful engineer writes, such
-// as a semaphore and a short timeout) and stormjib (the library on its defaults).
+// Storm runs real services on loopback TCP into a real fault, or a real surge of
+// traffic, and compares what three ways of building one make of it: bare (timeouts, and
+// retries or a cache where that is what it is about), tuned (the static code a careful
+// engineer writes, such as a semaphore and a short timeout) and stormjib (the library as
+// its documentation has it, on its defaults where there are any).
 //
 //	go run ./examples/storm
 //	go run ./examples/storm -list
@@ -9,8 +10,7 @@
 //	go run ./examples/storm -scenario all
 //
 // Without -scenario it is a tour of those that -list marks, in under 90 seconds.
-// The others take too long for that: to see that something never recovers, one has
-// to wait.
+// All of them take four minutes: to see that something never recovers, one has to wait.
 //
 // # Fairness
 //
@@ -19,11 +19,18 @@
 // arrivals are drawn beforehand from the seed, are the same for every variant,
 // and latency counts from the moment a request should have left. The front
 // service runs the same handler in every variant, fallback included; what
-// differs is only what stands between that handler and the dependency. A
-// dependency whose slots are all busy queues, first come, first served; work whose
+// differs is only what stands between that handler and the dependency, or between the
+// clients and that handler. Where the service has room for so many requests at a time,
+// it has the same room in every variant; the others wait, first come, first served, until
+// they leave.
+//
+// A dependency whose slots are all busy queues, first come, first served; work whose
 // caller has left is finished once it has a slot, and skipped while it still queues,
 // unless the scenario says that it is done all the same. A request that comes to it
 // again, as a retry or a hedge, is drawn anew, and alike in every variant.
+//
+// A request that is turned away, by 429 or 503, is not a good one, whatever the
+// reason: it is counted apart from what failed, since it costs its user less time.
 //
 // The tuned variant may know what the library does not: how many slots there are, how
 // long answers take. It may keep the promise too, or do better; then the scenario

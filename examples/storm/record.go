@@ -20,6 +20,7 @@ type Record struct {
 	Trouble  map[string]int
 	Stats    json.RawMessage
 	Served   *Served
+	Done     bitmap // the requests whose work the dependency has finished
 }
 
 // Tick is one line of the stream that a run is: whoever shows a storm, be it
@@ -34,6 +35,7 @@ type Tick struct {
 	ConnsIn    int      `json:"conns_in"`
 	ConnsOut   int      `json:"conns_out"`
 	Breaker    []string `json:"breaker,omitempty"` // states seen, in order
+	AtOnce     int      `json:"at_once"`           // calls under way, at peak
 	Calls      int      `json:"calls"`             // that reached the dependency
 }
 
@@ -45,6 +47,7 @@ type Span struct {
 	Stale     int    `json:"stale"`
 	Late      int    `json:"late"`
 	Failed    int    `json:"failed"`
+	Refused   int    `json:"refused"`
 	Dependent int    `json:"dependent"`      // offered and in need of the dependency
 	Served    int    `json:"dependent_live"` // of these, answered live
 	P50       Millis `json:"p50_ms"`         // over all that were offered
@@ -52,7 +55,7 @@ type Span struct {
 	Max       Millis `json:"max_ms"`
 }
 
-// errors counts the requests that were not answered.
+// errors counts the requests that were not answered, and not refused either.
 func (s *Span) errors() int { return s.Late + s.Failed }
 
 // Millis is a duration that reads as milliseconds in JSON.
@@ -97,20 +100,28 @@ func (r *Record) add(e event) {
 	}
 	if e.Final.Served != nil {
 		r.Served = e.Final.Served
+		r.Done = e.Final.Done
 	}
 }
 
-// settled returns the outcomes, with their arrivals' times, of the requests
-// that were to start in [from, until).
-func (r *Record) settled(from, until time.Duration) []Outcome {
+// settled returns the outcomes of the requests that were to start in [from, until),
+// of all kinds unless some are named.
+func (r *Record) settled(from, until time.Duration, kinds ...string) []Outcome {
 	var found []Outcome
 	for i, o := range r.Outcomes {
-		if at := r.Plan[i].At; at >= from && at < until && o.Result != "" {
+		at := r.Plan[i].At
+		if at < from || at >= until || o.Result == "" {
+			continue
+		}
+		if len(kinds) == 0 || slices.Contains(kinds, r.kind(i).Name) {
 			found = append(found, o)
 		}
 	}
 	return found
 }
+
+// kind returns the kind of arrival i.
+func (r *Record) kind(i int) Kind { return r.Scenario.Topology.kinds()[r.Plan[i].Kind] }
 
 // tick sums up the requests that were to start in tick i.
 func (r *Record) tick(i int) Tick {
@@ -126,6 +137,7 @@ func (r *Record) tick(i int) Tick {
 		ConnsIn:    s.ConnsIn,
 		ConnsOut:   s.ConnsOut,
 		Breaker:    s.Breaker,
+		AtOnce:     s.AtOnce,
 		Calls:      s.Calls,
 	}
 }
@@ -146,14 +158,15 @@ func (r *Record) ticks() []Tick {
 	return all
 }
 
-// span sums up the requests that were to start in [from, until).
-func (r *Record) span(from, until time.Duration) Span {
+// span sums up the requests that were to start in [from, until), of all kinds unless
+// some are named.
+func (r *Record) span(from, until time.Duration, kinds ...string) Span {
 	var s Span
 	var latencies []time.Duration
-	for _, o := range r.settled(from, until) {
+	for _, o := range r.settled(from, until, kinds...) {
 		latencies = append(latencies, o.Latency)
 		s.count(o.Result)
-		if r.Plan[o.Index].Dependent {
+		if !r.kind(o.Index).Local {
 			s.Dependent++
 			if o.Result == Live {
 				s.Served++
@@ -178,6 +191,8 @@ func (s *Span) count(r Result) {
 		s.Late++
 	case Failed:
 		s.Failed++
+	case Refused:
+		s.Refused++
 	}
 	s.Good = s.Live + s.Stale
 }
@@ -198,6 +213,28 @@ func (r *Record) conns() int {
 		peak = max(peak, s.ConnsIn+s.ConnsOut)
 	}
 	return peak
+}
+
+// atOnce returns the most calls of the dependency that were under way together.
+func (r *Record) atOnce() int {
+	peak := 0
+	for _, s := range r.Samples {
+		peak = max(peak, s.AtOnce)
+	}
+	return peak
+}
+
+// busiest returns how many calls reached the dependency in the busiest stretch of the
+// run that is as long as window, to the next tick.
+func (r *Record) busiest(window time.Duration) int {
+	most, sum, ticks := 0, 0, int((window+r.Scenario.Tick-1)/r.Scenario.Tick)
+	for i, s := range r.Samples {
+		if sum += s.Calls; i >= ticks {
+			sum -= r.Samples[i-ticks].Calls
+		}
+		most = max(most, sum)
+	}
+	return most
 }
 
 // calls returns how many calls reached the dependency in the ticks that are

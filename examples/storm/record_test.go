@@ -15,7 +15,7 @@ func example(variant string, spoil ...func(i int, at time.Duration, o *Outcome))
 	var plan []Arrival
 	for i := range 80 {
 		at := time.Duration(i) * 10 * time.Millisecond
-		plan = append(plan, Arrival{At: at, Dependent: i%2 == 0})
+		plan = append(plan, Arrival{At: at, Kind: i % 2})
 	}
 	r := newRecord(squall, variant, plan, squall.Duration)
 	r.Through = r.Length
@@ -96,6 +96,76 @@ func TestTick(t *testing.T) {
 	}
 	if calls := r.calls(); calls != 6 {
 		t.Errorf("%d calls, want 6", calls)
+	}
+}
+
+func TestKinds(t *testing.T) {
+	r := example("bare", func(i int, _ time.Duration, o *Outcome) {
+		switch {
+		case i%2 == 0:
+			o.Latency = time.Second
+		case i < 10:
+			o.Result, o.Told = Refused, i < 4
+		}
+	})
+	all := r.span(0, r.Length)
+	one, other := r.span(0, r.Length, kindDependent), r.span(0, r.Length, kindLocal)
+	both := r.span(0, r.Length, kindDependent, kindLocal)
+	if all != both || all.Offered != 80 || all.Good != 75 || all.Refused != 5 || all.errors() != 0 {
+		t.Errorf("all are %+v, both are %+v", all, both)
+	}
+	if one.Offered != 40 || one.Dependent != 40 || one.Good != 40 ||
+		one.P99 != Millis(time.Second) {
+		t.Errorf("the one kind is %+v", one)
+	}
+	if other.Dependent != 0 || other.Refused != 5 || other.P99 != Millis(10*time.Millisecond) {
+		t.Errorf("the other kind is %+v", other)
+	}
+	if told := r.told(0, r.Length, kindLocal); told != 40 {
+		t.Errorf("%v %% of the refused were told, want 2 of 5", told)
+	}
+	if told := r.toldNo(); told != 10*time.Millisecond {
+		t.Errorf("they knew after %v", told)
+	}
+}
+
+func TestBusiest(t *testing.T) {
+	r := example("bare")
+	for i, calls := range []int{3, 1, 4, 1, 5, 9, 2, 6} {
+		r.add(event{Sample: &Sample{Tick: i, Calls: calls, AtOnce: calls / 2}})
+	}
+	for window, want := range map[time.Duration]int{
+		time.Millisecond: 9, 100 * time.Millisecond: 9, 150 * time.Millisecond: 14,
+		300 * time.Millisecond: 17, 400 * time.Millisecond: 22, time.Minute: 31,
+	} {
+		if got := r.busiest(window); got != want {
+			t.Errorf("%d calls in the busiest %v, want %d", got, window, want)
+		}
+	}
+	if got := r.atOnce(); got != 4 {
+		t.Errorf("%d calls at once, want 4", got)
+	}
+}
+
+// Accepted and done are looked at request by request: one that is done twice does not
+// make up for one that is lost.
+func TestKept(t *testing.T) {
+	r := example("bare", func(i int, _ time.Duration, o *Outcome) {
+		if i < 40 {
+			o.Result = Refused
+		}
+	})
+	var done bitmap
+	for i := range uint64(76) {
+		done.set(i)
+	}
+	stats := []byte(`{"Rejected": 50}`)
+	r.add(event{Final: &Final{Done: done, Served: &Served{}, Stats: stats}})
+	if kept := r.kept(); kept != 90 {
+		t.Errorf("%v %% were kept, want 36 of 40", kept)
+	}
+	if counted := r.counted(); counted != 80 {
+		t.Errorf("%v %% were counted, want 40 for 50", counted)
 	}
 }
 
@@ -249,7 +319,12 @@ func TestPlainText(t *testing.T) {
 	var out bytes.Buffer
 	r := newScenarioReport(squall, squall.Duration)
 	stale := staleBetween(0, 100*time.Millisecond)
-	records := []*Record{example("bare"), example("stormjib", stale)}
+	refuse := func(i int, _ time.Duration, o *Outcome) {
+		if i%2 == 1 {
+			o.Result = Refused
+		}
+	}
+	records := []*Record{example("bare"), example("stormjib", stale, refuse)}
 	for i := range records[1].Samples {
 		records[1].Samples[i].Breaker = []string{"open", "half-open"}
 	}
@@ -272,9 +347,56 @@ func TestPlainText(t *testing.T) {
 			t.Fatalf("%q in\n%s", c, &out)
 		}
 	}
-	for _, want := range []string{"|c|h||after", "HHHHHHHH", "88888888", "a reason", "PARTIAL"} {
+	for _, want := range []string{
+		"|c|h||after", "HHHHHHHH", "88888888", "a reason", "PARTIAL",
+		"stormjib  goodput   44444444", "refused   44444444",
+		"local             40   0.00 % 100.00 %",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+}
+
+// The kinds have lines of their own where that is more than the variants' say.
+func TestScreenKinds(t *testing.T) {
+	refuse := func(_ int, _ time.Duration, o *Outcome) { o.Result = Refused }
+	single := *squall
+	single.Topology.Kinds = nil
+	surging := *squall
+	surging.Faults = []Fault{{Mode: Surge, Kind: kindLocal, Until: time.Second, Times: 10}}
+	tests := []struct {
+		scenario *Scenario
+		record   *Record
+		lines    int
+		surge    bool
+	}{
+		{squall, example("bare"), 2, false},
+		{&surging, example("bare"), 2, true},
+		{&single, example("bare"), 0, false},
+		{&single, example("bare", refuse), 1, false},
+	}
+	for i, tt := range tests {
+		var out bytes.Buffer
+		tt.record.Scenario = tt.scenario
+		for i := range tt.record.Plan {
+			tt.record.Plan[i].Kind %= len(tt.scenario.Topology.kinds())
+		}
+		show := newScreen(&out)
+		r := newScenarioReport(tt.scenario, squall.Duration)
+		show.scenario = tt.scenario
+		show.calibrated(r)
+		if surge := strings.Contains(out.String(), "10 times as much of local"); surge != tt.surge {
+			t.Errorf("%d: the surge is told: %t; want %t", i, surge, tt.surge)
+		}
+		out.Reset()
+		r.take([]*Record{tt.record})
+		show.kinds(r)
+		if lines := max(0, strings.Count(out.String(), "\n")-2); lines != tt.lines {
+			t.Errorf("%d: %d lines, want %d:\n%s", i, lines, tt.lines, &out)
+		}
+		if n := len(r.Variants[0].Kinds); tt.lines == 2 && r.Variants[0].Kinds[n-1].Offered != 40 {
+			t.Errorf("%d: the kinds are %+v", i, r.Variants[0].Kinds)
 		}
 	}
 }

@@ -32,7 +32,7 @@ type ScenarioReport struct {
 	Note     string          `json:"note,omitempty"`
 	Topology Topology        `json:"topology"`
 	Service  Millis          `json:"service_ms"`
-	Local    Millis          `json:"local_ms"`
+	Kinds    []KindReport    `json:"kinds"`
 	Patience Millis          `json:"patience_ms"`
 	Warmup   Millis          `json:"warmup_ms"`
 	Duration Millis          `json:"duration_ms"`
@@ -51,6 +51,12 @@ type ScenarioReport struct {
 	exit     int
 }
 
+// KindReport is a kind of request.
+type KindReport struct {
+	Kind
+	Work Millis `json:"work_ms"`
+}
+
 // LoadReport is a step of the load curve.
 type LoadReport struct {
 	From     Millis  `json:"from_ms"`
@@ -60,10 +66,12 @@ type LoadReport struct {
 
 // FaultReport is a stretch of the fault curve.
 type FaultReport struct {
-	Mode  Mode   `json:"mode"`
-	From  Millis `json:"from_ms"`
-	Until Millis `json:"until_ms"`
-	Slots int    `json:"slots,omitempty"`
+	Mode  Mode    `json:"mode"`
+	From  Millis  `json:"from_ms"`
+	Until Millis  `json:"until_ms"`
+	Kind  string  `json:"kind,omitempty"` // all, if it is missing
+	Slots int     `json:"slots,omitempty"`
+	Times float64 `json:"times,omitempty"`
 }
 
 // VariantReport is one variant's part.
@@ -72,15 +80,17 @@ type VariantReport struct {
 	About      string          `json:"about"`
 	Measured   Millis          `json:"measured_ms"` // the duration, unless cut short
 	Total      Span            `json:"total"`
+	Kinds      []Span          `json:"kinds"` // the total of each
 	Phases     []PhaseReport   `json:"phases"`
 	LagP99     Millis          `json:"lag_p99_ms"`
 	Goroutines int             `json:"goroutines_peak"`
 	Conns      int             `json:"conns_peak"`
-	Recovery   *float64        `json:"recovery_s"` // null: not within the run, or no fault
+	AtOnce     int             `json:"at_once_peak"` // calls under way
+	Recovery   *float64        `json:"recovery_s"`   // null: not within the run, or no fault
 	Trouble    map[string]int  `json:"trouble"`
 	Calls      int             `json:"calls"` // that reached the dependency while measuring
 	Dependency *Served         `json:"dependency"`
-	Breaker    json.RawMessage `json:"breaker,omitempty"`
+	Stats      json.RawMessage `json:"stats,omitempty"` // the protection's own
 	Ticks      []Tick          `json:"ticks"`
 	Requests   Requests        `json:"requests"`
 }
@@ -94,13 +104,16 @@ type PhaseReport struct {
 }
 
 // Requests are the settled requests of a run in the order of the schedule, a
-// column each; the letters of Result are l live, s stale, t timed out, e error.
+// column each; the letters of Result are l live, s stale, t timed out, e error and
+// r refused.
 type Requests struct {
-	At        []int64 `json:"at_us"`
-	Latency   []int64 `json:"latency_us"`
-	Lag       []int64 `json:"lag_us"`
-	Dependent string  `json:"dependent"` // a letter each, y or n
-	Result    string  `json:"result"`
+	At      []int64 `json:"at_us"`
+	Latency []int64 `json:"latency_us"`
+	Lag     []int64 `json:"lag_us"`
+	Kind    []int   `json:"kind"` // in the scenario's
+	Result  string  `json:"result"`
+	Told    string  `json:"told"` // a letter each, y or n: refused, and told when to come back
+	Done    string  `json:"done"` // the same: the dependency has finished its work
 }
 
 func newReport(seed uint64) *Report {
@@ -120,7 +133,6 @@ func newScenarioReport(s *Scenario, length time.Duration) *ScenarioReport {
 		Note:     s.Note,
 		Topology: s.Topology,
 		Service:  Millis(s.Topology.Service),
-		Local:    Millis(s.Topology.Local),
 		Patience: Millis(s.Topology.Patience),
 		Warmup:   Millis(s.Warmup),
 		Duration: Millis(length),
@@ -129,7 +141,12 @@ func newScenarioReport(s *Scenario, length time.Duration) *ScenarioReport {
 		scenario: s,
 	}
 	for _, f := range s.Faults {
-		r.Faults = append(r.Faults, FaultReport{f.Mode, Millis(f.From), Millis(f.Until), f.Slots})
+		r.Faults = append(r.Faults, FaultReport{
+			f.Mode, Millis(f.From), Millis(f.Until), f.Kind, f.Slots, f.Times,
+		})
+	}
+	for _, k := range s.Topology.kinds() {
+		r.Kinds = append(r.Kinds, KindReport{k, Millis(k.Work)})
 	}
 	return r
 }
@@ -160,12 +177,16 @@ func newVariantReport(v Variant, r *Record) VariantReport {
 		LagP99:     Millis(r.lag()),
 		Goroutines: r.goroutines(),
 		Conns:      r.conns(),
+		AtOnce:     r.atOnce(),
 		Trouble:    r.Trouble,
 		Calls:      r.calls(),
 		Dependency: r.Served,
-		Breaker:    r.Stats,
+		Stats:      r.Stats,
 		Ticks:      r.ticks(),
 		Requests:   r.requests(),
+	}
+	for _, k := range r.Scenario.Topology.kinds() {
+		report.Kinds = append(report.Kinds, r.span(0, r.Through, k.Name))
 	}
 	if took, ok := r.recovery(r.Scenario.lastFault()); ok && len(r.Scenario.Faults) > 0 {
 		seconds := took.Seconds()
@@ -191,7 +212,7 @@ func (r *Record) phases() []PhaseReport {
 
 func (r *Record) requests() Requests {
 	var columns Requests
-	var dependent, result strings.Builder
+	var result, told, done strings.Builder
 	for i, o := range r.Outcomes {
 		if o.Result == "" {
 			continue
@@ -199,15 +220,20 @@ func (r *Record) requests() Requests {
 		columns.At = append(columns.At, r.Plan[i].At.Microseconds())
 		columns.Latency = append(columns.Latency, o.Latency.Microseconds())
 		columns.Lag = append(columns.Lag, o.Lag.Microseconds())
-		letter := byte('n')
-		if r.Plan[i].Dependent {
-			letter = 'y'
-		}
-		dependent.WriteByte(letter)
+		columns.Kind = append(columns.Kind, r.Plan[i].Kind)
 		result.WriteString(string(o.Result))
+		told.WriteByte(letter(o.Told))
+		done.WriteByte(letter(r.Done.has(uint64(i))))
 	}
-	columns.Dependent, columns.Result = dependent.String(), result.String()
+	columns.Result, columns.Told, columns.Done = result.String(), told.String(), done.String()
 	return columns
+}
+
+func letter(yes bool) byte {
+	if yes {
+		return 'y'
+	}
+	return 'n'
 }
 
 // openReport opens the file before anything runs: a minute of storm is not to

@@ -62,8 +62,7 @@ var _ = register(&Scenario{
 
 		// Requests that do not need it would be well in any case, and there is no
 		// stale copy: what counts here is who gets the real answer, and when.
-		Dependent: 1,
-		Stale:     false,
+		Stale: false,
 
 		// Or the storm heals itself at once: the queue would be swept each half second.
 		Finishes: true,

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/stormjib/stormjib/breaker"
@@ -41,10 +43,21 @@ type Topology struct {
 	Transport string        `json:"transport"` // see wireOf
 	Slots     int           `json:"slots"`     // the dependency serves so many at once
 	Service   time.Duration `json:"-"`         // mean time in a slot
-	Local     time.Duration `json:"-"`         // mean work of a request without dependency
 	Patience  time.Duration `json:"-"`         // how long a user waits
-	Dependent float64       `json:"dependent"` // share of the requests that need it
 	InFlight  int           `json:"in_flight"` // the generator's cap; reaching it is invalid
+
+	// Kinds are what the traffic consists of; none: all requests are alike, and need
+	// the dependency.
+	Kinds []Kind `json:"-"`
+
+	// Apart gives each kind a dependency of its own, with Slots for it alone. One process
+	// plays all of them.
+	Apart bool `json:"apart"`
+
+	// Room bounds how many requests the front service has in service at a time, as a pool
+	// of workers would; the others wait for their turn. It is a property of the service,
+	// so the same in every variant; zero: no bound.
+	Room int `json:"room"`
 
 	// Stale has the handler answer with a stale copy where it has no live answer:
 	// a property of the service, so the same in every variant.
@@ -59,6 +72,51 @@ type Topology struct {
 	// and not by what is asked: who asks again draws again.
 	SlowShare  float64 `json:"slow_share"`
 	SlowFactor float64 `json:"slow_factor"`
+
+	// Steady work takes Service each time. Otherwise times are spread exponentially
+	// around it.
+	Steady bool `json:"steady"`
+}
+
+// Kind is a part of the traffic that is told apart: a route, a key, or all clients of
+// a sort. What a fault does to one of them, the others should not feel.
+type Kind struct {
+	Name    string        `json:"name"`
+	Share   float64       `json:"share"`   // of the load, while there is no surge
+	Clients int           `json:"clients"` // who take turns to send it; zero: it is one
+	Local   bool          `json:"local"`   // needs no dependency
+	Work    time.Duration `json:"-"`       // of the front service itself, on average
+}
+
+// kinds returns the kinds, of which there is one at least.
+func (t Topology) kinds() []Kind {
+	if len(t.Kinds) == 0 {
+		return []Kind{{Name: kindDependent, Share: 1}}
+	}
+	return t.Kinds
+}
+
+// asked returns the kinds that share out the dependency's slots: those that have slots
+// of their own, or one that stands for all.
+func (t Topology) asked() []string {
+	if !t.Apart {
+		return []string{kindDependent}
+	}
+	var names []string
+	for _, k := range t.kinds() {
+		if !k.Local {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}
+
+// client returns who sends the request of this number.
+func (k Kind) client(id uint64) string {
+	if k.Clients == 0 {
+		return k.Name
+	}
+	return k.Name + "-" + strconv.FormatUint(id%uint64(k.Clients), 10)
 }
 
 // Load is the offered rate from a time on, as a multiple of the capacity that
@@ -68,7 +126,7 @@ type Load struct {
 	Multiple float64
 }
 
-// Mode is how the dependency behaves.
+// Mode is what is out of the ordinary.
 type Mode string
 
 // The modes of a fault curve.
@@ -77,14 +135,25 @@ const (
 	Hang        Mode = "hang" // accepts and says nothing; what waits at its end is dropped
 	Unavailable Mode = "503"  // answers 503 at once
 	Weak        Mode = "weak" // has only Fault.Slots of its slots
+	Slow        Mode = "slow" // takes Fault.Times as long, until the fault ends
+
+	// Surge is a fault of the traffic and not of the dependency: Fault.Times as much.
+	Surge Mode = "surge"
 )
 
 // Fault is one stretch of the fault curve; between the stretches it is OK.
 type Fault struct {
 	Mode  Mode
+	Kind  string // the one that it meets; none: all
 	From  time.Duration
 	Until time.Duration
-	Slots int // in mode Weak: how many are left
+	Slots int     // in mode Weak: how many are left
+	Times float64 // in modes Slow and Surge
+}
+
+// meets reports whether the fault lasts at t, and is one of the kind.
+func (f Fault) meets(kind string, t time.Duration) bool {
+	return t >= f.From && t < f.Until && (f.Kind == "" || f.Kind == kind)
 }
 
 // Variant is one way of calling the dependency.
@@ -106,7 +175,10 @@ type Protection struct {
 	Timeout time.Duration                             // http.Client.Timeout
 	HTTP    func(http.RoundTripper) http.RoundTripper // inside the client
 	Around  func(call) call                           // around the client and the body
+	Server  func(http.Handler) http.Handler           // around the front's own handler
 	Breaker *breaker.Breaker                          // observed, where there is one
+	Stats   func() any                                // for the report; the breaker's are in it
+	Drain   func(context.Context) error               // what was accepted and is not yet done
 }
 
 // Promise is one number that the protected variant keeps and the bare one, in
@@ -158,22 +230,25 @@ func (s *Scenario) variant(name string) (Variant, error) {
 	return s.Variants[i], nil
 }
 
-// mode returns how the dependency behaves at t, and until when.
-func (s *Scenario) mode(t time.Duration) (mode Mode, until time.Duration) {
+// fault returns what the dependency suffers from at t for requests of a kind; its mode
+// is OK if there is nothing.
+func (s *Scenario) fault(kind string, t time.Duration) Fault {
 	for _, f := range s.Faults {
-		if t >= f.From && t < f.Until {
-			return f.Mode, f.Until
+		if f.Mode != Surge && f.meets(kind, t) {
+			return f
 		}
 	}
-	return OK, 0
+	return Fault{Mode: OK}
 }
 
 // phase names the time t for people.
 func (s *Scenario) phase(t time.Duration) string {
-	mode, _ := s.mode(t)
+	for _, f := range s.Faults {
+		if f.meets(f.Kind, t) {
+			return string(f.Mode)
+		}
+	}
 	switch {
-	case mode != OK:
-		return string(mode)
 	case t < 0:
 		return "warm-up"
 	case len(s.Faults) == 0 || t < s.Faults[0].From:
@@ -193,6 +268,21 @@ func (s *Scenario) multiple(t time.Duration) float64 {
 		}
 	}
 	return m
+}
+
+// weights returns how much of each kind there is at t, and in total, when the load
+// without a surge is 1.
+func (s *Scenario) weights(t time.Duration) (each []float64, total float64) {
+	for _, k := range s.Topology.kinds() {
+		weight := k.Share
+		for _, f := range s.Faults {
+			if f.Mode == Surge && f.meets(k.Name, t) {
+				weight *= f.Times
+			}
+		}
+		each, total = append(each, weight), total+weight
+	}
+	return each, total
 }
 
 // changes returns the times at which the fault curve changes.

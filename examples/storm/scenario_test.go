@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -30,10 +31,57 @@ func TestScenariosAreSound(t *testing.T) {
 		if s.order(bareName) < 0 || s.order(mainName) < 0 {
 			t.Errorf("%s does not compare %s with %s", s.Name, mainName, bareName)
 		}
+		whole := 0.0
+		for _, k := range s.Topology.kinds() {
+			whole += k.Share
+		}
+		if whole < 0.999 || whole > 1.001 {
+			t.Errorf("%s: the kinds have %v of the load, want all of it", s.Name, whole)
+		}
+		for _, f := range s.Faults {
+			known := func(k Kind) bool { return k.Name == f.Kind }
+			if f.Kind != "" && !slices.ContainsFunc(s.Topology.kinds(), known) {
+				t.Errorf("%s: a fault of %q, which is not there", s.Name, f.Kind)
+			}
+			if (f.Mode == Slow || f.Mode == Surge) && f.Times <= 1 {
+				t.Errorf("%s: %s is %v times", s.Name, f.Mode, f.Times)
+			}
+		}
 		for _, p := range s.Promises {
 			if (p.AtLeast != 0) == (p.AtMost != 0) {
 				t.Errorf("%s: %q has %v and %v for bounds", s.Name, p.Text, p.AtLeast, p.AtMost)
 			}
+		}
+	}
+}
+
+// A surge is none of the dependency's business, and what ails that is none of the traffic's.
+func TestFaults(t *testing.T) {
+	s := &Scenario{
+		Topology: Topology{Kinds: []Kind{{Name: "one", Share: 0.5}, {Name: "two", Share: 0.5}}},
+		Faults: []Fault{
+			{Mode: Surge, From: 1, Until: 3, Times: 10},
+			{Mode: Slow, Kind: "two", From: 2, Until: 5, Times: 7},
+		},
+	}
+	tests := []struct {
+		at       time.Duration
+		one, two Mode
+		total    float64
+		phase    string
+	}{
+		{0, OK, OK, 1, "calm"},
+		{1, OK, OK, 10, "surge"},
+		{2, OK, Slow, 10, "surge"},
+		{3, OK, Slow, 1, "slow"},
+		{5, OK, OK, 1, "after"},
+	}
+	for _, tt := range tests {
+		_, total := s.weights(tt.at)
+		one, two := s.fault("one", tt.at).Mode, s.fault("two", tt.at).Mode
+		if one != tt.one || two != tt.two || total != tt.total || s.phase(tt.at) != tt.phase {
+			t.Errorf("at %d: %s, %s, %v times, %s; want %+v", tt.at, one, two, total,
+				s.phase(tt.at), tt)
 		}
 	}
 }
@@ -110,19 +158,5 @@ func TestTwice(t *testing.T) {
 			}
 			synctest.Wait() // The loser is cancelled, or the bubble would complain.
 		})
-	}
-}
-
-// The stale copy is the service's, not the variant's.
-func TestHandlerFallsBack(t *testing.T) {
-	failed := errors.New("failed")
-	f := &front{ask: func(context.Context, request) (string, error) { return "", failed }}
-	r := request{ID: 1, Kind: kindDependent}
-	if source, err := f.handle(t.Context(), r); source != "" || !errors.Is(err, failed) {
-		t.Errorf("without a copy: %q, %v; want what the call failed with", source, err)
-	}
-	f.stale = true
-	if source, err := f.handle(t.Context(), r); source != sourceStale || err != nil {
-		t.Errorf("with a copy: %q, %v; want the stale one", source, err)
 	}
 }

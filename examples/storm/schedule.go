@@ -8,8 +8,8 @@ import (
 
 // Arrival is one request of the schedule.
 type Arrival struct {
-	At        time.Duration // since the start of measuring; the warm-up is negative
-	Dependent bool
+	At   time.Duration // since the start of measuring; the warm-up is negative
+	Kind int           // in the topology's
 }
 
 // The seeded streams. Each purpose has its own, so that drawing more from one
@@ -27,10 +27,7 @@ const (
 // what crosses between them is an index.
 func schedule(s *Scenario, capacity float64, length time.Duration, seed uint64) []Arrival {
 	rng := rand.New(rand.NewPCG(seed, streamArrivals))
-	highest := 0.0
-	for _, l := range s.Load {
-		highest = max(highest, l.Multiple)
-	}
+	highest := s.peak()
 	mean := float64(time.Second) / (highest * capacity)
 	var plan []Arrival
 	t := -s.Warmup
@@ -39,12 +36,39 @@ func schedule(s *Scenario, capacity float64, length time.Duration, seed uint64) 
 		if t >= length {
 			return plan
 		}
-		keep := rng.Float64()*highest < s.multiple(t)
-		dependent := rng.Float64() < s.Topology.Dependent
+		weights, total := s.weights(t)
+		keep := rng.Float64()*highest < s.multiple(t)*total
+		kind := pick(weights, rng.Float64()*total)
 		if keep {
-			plan = append(plan, Arrival{At: t, Dependent: dependent})
+			plan = append(plan, Arrival{At: t, Kind: kind})
 		}
 	}
+}
+
+// peak returns the highest load of the run, surges included, in multiples of the
+// capacity.
+func (s *Scenario) peak() float64 {
+	times := append(s.changes(), -s.Warmup)
+	for _, l := range s.Load {
+		times = append(times, l.From)
+	}
+	highest := 0.0
+	for _, t := range times {
+		_, total := s.weights(t)
+		highest = max(highest, s.multiple(t)*total)
+	}
+	return highest
+}
+
+// pick returns the index of the weight within which x lies when they are put end to end.
+func pick(weights []float64, x float64) int {
+	for i, w := range weights {
+		if x < w {
+			return i
+		}
+		x -= w
+	}
+	return len(weights) - 1 // Their sum was rounded.
 }
 
 // work returns how long request id works: exponential around the mean, capped
@@ -65,6 +89,9 @@ func exponential(rng *rand.Rand, mean time.Duration) time.Duration {
 func (t Topology) service(seed, id, again uint64) time.Duration {
 	rng := rand.New(rand.NewPCG(seed^streamService<<56^again<<48, id))
 	took := exponential(rng, t.Service)
+	if t.Steady {
+		took = t.Service
+	}
 	if rng.Float64() < t.SlowShare {
 		took = time.Duration(t.SlowFactor * float64(took))
 	}
@@ -74,5 +101,8 @@ func (t Topology) service(seed, id, again uint64) time.Duration {
 // mean returns what service comes to on average, its cap included.
 func (t Topology) mean() time.Duration {
 	slow := 1 + t.SlowShare*(t.SlowFactor-1)
+	if t.Steady {
+		return time.Duration(slow * float64(t.Service))
+	}
 	return time.Duration((1 - math.Exp(-5)) * slow * float64(t.Service))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -69,10 +70,20 @@ func (p Promise) target() string {
 // calibrated says what was measured before the run and what is sent in it.
 func (s *screen) calibrated(r *ScenarioReport) {
 	t := r.scenario.Topology
-	s.printf("capacity %.0f req/s measured (%d slots, %v each on average); offered:",
-		r.Capacity, t.Slots, t.Service)
+	slots := fmt.Sprintf("%d slots", t.Slots)
+	if t.Apart {
+		slots += " for each of " + strings.Join(t.asked(), ", ")
+	}
+	s.printf("capacity %.0f req/s measured (%s, %v each on average); offered:",
+		r.Capacity, slots, t.Service)
 	for _, l := range r.Load {
 		s.printf(" %.2f of it, %.0f req/s", l.Multiple, l.PerS)
+	}
+	for _, f := range r.scenario.Faults {
+		if f.Mode == Surge {
+			s.printf("\nfrom %v to %v it is %g times as much of %s",
+				f.From, f.Until, f.Times, cmp.Or(f.Kind, "all"))
+		}
 	}
 	s.printf("\nwarming up for %v, then measuring %v; three processes for each variant\n",
 		r.scenario.Warmup, time.Duration(r.Duration))
@@ -165,8 +176,9 @@ func (s *screen) close(r *ScenarioReport) {
 
 // table prints a line of figures for each variant.
 func (s *screen) table(r *ScenarioReport) {
-	s.printf("%-9s %9s %8s %7s %7s %7s %7s %8s %6s %11s %6s %7s\n", "", "goodput/s", "success",
-		"live", "p50", "p99", "max", "recovery", "calls", "goroutines", "conns", "lag p99")
+	s.printf("%-9s %9s %8s %7s %7s %7s %7s %8s %6s %7s %11s %6s %7s\n", "", "goodput/s",
+		"success", "live", "p50", "p99", "max", "recovery", "calls", "at once", "goroutines",
+		"conns", "lag p99")
 	for _, v := range r.Variants {
 		t := v.Total
 		recovery := "never"
@@ -177,12 +189,38 @@ func (s *screen) table(r *ScenarioReport) {
 			recovery = "-"
 		}
 		seconds := time.Duration(v.Measured).Seconds()
-		s.printf("%-9s %9.1f %6.2f %% %5.1f %% %7s %7s %7s %8s %6.2f %11d %6d %7s\n",
+		s.printf("%-9s %9.1f %6.2f %% %5.1f %% %7s %7s %7s %8s %6.2f %7d %11d %6d %7s\n",
 			v.Name, ratio(float64(t.Good), seconds), percent(t.Good, t.Offered),
 			percent(t.Live, t.Offered), short(time.Duration(t.P50)), short(time.Duration(t.P99)),
 			short(time.Duration(t.Max)), recovery,
-			ratio(float64(v.Calls), float64(t.Dependent)), v.Goroutines, v.Conns,
+			ratio(float64(v.Calls), float64(t.Dependent)), v.AtOnce, v.Goroutines, v.Conns,
 			short(time.Duration(v.LagP99)))
+	}
+	s.printf("\n")
+	s.kinds(r)
+}
+
+// kinds prints a line for each kind of request in each variant, where there is more to
+// tell than the line of the variant does.
+func (s *screen) kinds(r *ScenarioReport) {
+	refuses := slices.ContainsFunc(r.Variants, func(v VariantReport) bool {
+		return v.Total.Refused > 0
+	})
+	if len(r.Kinds) == 1 && !refuses {
+		return
+	}
+	s.printf("%-9s %-10s %9s %8s %8s %8s %8s %7s %7s %7s\n", "", "kind", "offered", "success",
+		"refused", "late", "failed", "p50", "p99", "max")
+	for _, v := range r.Variants {
+		name := v.Name
+		for i, t := range v.Kinds {
+			s.printf("%-9s %-10s %9d %6.2f %% %6.2f %% %6.2f %% %6.2f %% %7s %7s %7s\n",
+				name, r.Kinds[i].Name, t.Offered, percent(t.Good, t.Offered),
+				percent(t.Refused, t.Offered), percent(t.Late, t.Offered),
+				percent(t.Failed, t.Offered), short(time.Duration(t.P50)),
+				short(time.Duration(t.P99)), short(time.Duration(t.Max)))
+			name = ""
+		}
 	}
 	s.printf("\n")
 }

@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -30,8 +33,12 @@ var squall = register(&Scenario{
 	Name:  "squall",
 	Shows: "that the processes find each other",
 	Topology: Topology{
-		Transport: "http", Slots: 4, Service: 2 * time.Millisecond, Local: time.Millisecond,
-		Patience: 300 * time.Millisecond, Dependent: 0.5, InFlight: 1000,
+		Transport: "http", Slots: 4, Service: 2 * time.Millisecond,
+		Patience: 300 * time.Millisecond, InFlight: 1000,
+		Kinds: []Kind{
+			{Name: kindDependent, Share: 0.5},
+			{Name: kindLocal, Share: 0.5, Local: true, Work: time.Millisecond},
+		},
 	},
 	Calibration: 100 * time.Millisecond,
 	Warmup:      100 * time.Millisecond,
@@ -92,6 +99,85 @@ func TestPlay(t *testing.T) {
 		}
 		if r.Variant == mainName && r.Stats == nil {
 			t.Errorf("%s: no breaker stats", r.Variant)
+		}
+	}
+}
+
+// gust is a storm of kinds and clients, one of whom is turned away.
+var gust = register(&Scenario{
+	Name:  "gust",
+	Shows: "that kinds, clients and refusals find their way",
+	Topology: Topology{
+		Transport: "http", Slots: 4, Service: time.Millisecond, Steady: true,
+		Patience: 10 * time.Second, InFlight: 1000, Apart: true, Room: 50,
+		Kinds: []Kind{
+			{Name: "polite", Share: 0.75, Clients: 3},
+			{Name: "busy", Share: 0.25},
+		},
+	},
+	Warmup:   100 * time.Millisecond,
+	Duration: 400 * time.Millisecond,
+	Tick:     100 * time.Millisecond,
+	Load:     []Load{{Multiple: 0.5}},
+	Faults: []Fault{
+		{Mode: Surge, Kind: "busy", Until: 200 * time.Millisecond, Times: 4},
+		{Mode: Slow, Kind: "polite", From: 200 * time.Millisecond, Until: time.Second, Times: 2},
+	},
+	Variants: []Variant{{"bare", "", outcast}, {"stormjib", "", outcast}},
+})
+
+// outcast turns one client away, and counts that.
+func outcast(Topology) Protection {
+	var rejected atomic.Int64
+	return Protection{
+		Stats: func() any { return struct{ Rejected int64 }{rejected.Load()} },
+		Server: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get(clientField) != "polite-1" {
+					next.ServeHTTP(w, r)
+					return
+				}
+				rejected.Add(1)
+				w.Header().Set("RateLimit", `"client";r=0;t=1`)
+				w.Header().Set("RateLimit-Policy", `"client";q=1;w=1`)
+				w.Header().Set("Retry-After", "1")
+				w.WriteHeader(http.StatusTooManyRequests)
+			})
+		},
+	}
+}
+
+// Whoever is slow here, it is known who is turned away and who is served.
+func TestPlayKinds(t *testing.T) {
+	trial := &trial{
+		scenario: gust, capacity: 400, length: gust.Duration, seed: 7, show: func(Tick) {},
+	}
+	records, err := trial.play(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		for i, o := range r.Outcomes {
+			want, served := Live, true
+			if r.kind(i).client(uint64(i)) == "polite-1" {
+				want, served = Refused, false
+			}
+			if o.Result != want || o.Told == served || r.Done.has(uint64(i)) != served {
+				t.Errorf("%s: request %d of %s: %+v, done %t", r.Variant, i, r.kind(i).Name, o,
+					r.Done.has(uint64(i)))
+			}
+		}
+		all := r.span(-gust.Warmup, r.Length)
+		columns := r.requests()
+		if all.Refused == 0 || all.Refused != rejected(r.Stats) ||
+			strings.Count(columns.Told, "y") != all.Refused ||
+			strings.Count(columns.Done, "y") != all.Live || r.kept() != 100 {
+			t.Errorf("%s: %+v; its own figures are %s; told %s, done %s", r.Variant, all, r.Stats,
+				columns.Told, columns.Done)
+		}
+		if r.atOnce() == 0 || r.busiest(gust.Duration) != r.calls() {
+			t.Errorf("%s: %d calls at once, %d of %d in the busiest stretch", r.Variant, r.atOnce(),
+				r.busiest(gust.Duration), r.calls())
 		}
 	}
 }
@@ -232,7 +318,7 @@ func TestSchedule(t *testing.T) {
 		} else {
 			early++
 		}
-		if a.Dependent {
+		if a.Kind == 0 {
 			dependent++
 		}
 	}
@@ -246,6 +332,80 @@ func TestSchedule(t *testing.T) {
 	}
 	if other := schedule(&s, 400, length, 2); other[0] == one[0] {
 		t.Error("another seed gave the same first arrival")
+	}
+}
+
+// A surge is of its kind alone, and the others' arrivals are as many as before.
+func TestScheduleSurge(t *testing.T) {
+	s := *squall
+	s.Topology.Kinds = []Kind{
+		{Name: "polite", Share: 0.8, Clients: 4},
+		{Name: "abuser", Share: 0.2},
+	}
+	s.Load = []Load{{Multiple: 0.25}}
+	s.Faults = []Fault{{
+		Mode: Surge, Kind: "abuser", From: 10 * time.Second, Until: 20 * time.Second, Times: 20,
+	}}
+	if peak := s.peak(); peak < 1.1999 || peak > 1.2001 {
+		t.Errorf("the peak is %v, want 1.2", peak)
+	}
+	counts := map[string]int{}
+	clients := map[string]int{}
+	for i, a := range schedule(&s, 400, 30*time.Second, 1) {
+		k := s.Topology.Kinds[a.Kind]
+		counts[fmt.Sprint(k.Name, int(max(0, a.At)/(10*time.Second)))]++
+		clients[k.client(uint64(i))]++
+	}
+	for what, want := range map[string]int{ // 100 a second, and 480
+		"polite0": 800, "polite1": 800, "polite2": 800,
+		"abuser0": 200, "abuser1": 4000, "abuser2": 200,
+	} {
+		if got := counts[what]; got < want*88/100 || got > want*112/100 {
+			t.Errorf("%d of %s, want about %d", got, what, want)
+		}
+	}
+	if len(clients) != 5 || clients["polite-3"] < 500 || clients["abuser"] < 4000 {
+		t.Errorf("the clients are %v", clients)
+	}
+}
+
+// In calibration all kinds that have slots are asked, and no others.
+func TestClosedLoop(t *testing.T) {
+	topology := Topology{Kinds: []Kind{{Name: "one"}, {Name: "own", Local: true}, {Name: "two"}}}
+	if got := fmt.Sprint(topology.asked()); got != "[dependent]" {
+		t.Errorf("with slots for all together it asks for %s", got)
+	}
+	topology.Apart = true
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second+time.Millisecond)
+		defer cancel()
+		var one, two atomic.Int64
+		ask := func(ctx context.Context, r request) (string, error) {
+			switch r.Kind {
+			case "one":
+				one.Add(1)
+			case "two":
+				two.Add(1)
+			default:
+				t.Errorf("it asks for %q", r.Kind)
+			}
+			return sourceLive, sleep(ctx, time.Second)
+		}
+		from := time.Now().Add(4*time.Second + time.Millisecond)
+		finished, err := closedLoop(ctx, ask, topology.asked(), 6, from)
+		if finished != 36 || err != nil || one.Load() != two.Load() {
+			t.Errorf("%d calls have finished, of %d for one and %d for the other, %v; want 36",
+				finished, one.Load(), two.Load(), err)
+		}
+	})
+}
+
+func TestPick(t *testing.T) {
+	weights := []float64{0.5, 0, 0.25}
+	for x, want := range map[float64]int{0: 0, 0.49: 0, 0.5: 2, 0.74: 2, 0.75: 2} {
+		if got := pick(weights, x); got != want {
+			t.Errorf("%v is in %d, want %d", x, got, want)
+		}
 	}
 }
 
@@ -286,10 +446,12 @@ func TestReport(t *testing.T) {
 			Offered int
 		}
 		Requests struct {
-			At        []int64 `json:"at_us"`
-			Latency   []int64 `json:"latency_us"`
-			Dependent string
-			Result    string
+			At      []int64 `json:"at_us"`
+			Latency []int64 `json:"latency_us"`
+			Kind    []int
+			Result  string
+			Told    string
+			Done    string
 		}
 	}
 	if err := json.Unmarshal(encoded, &got); err != nil {
@@ -301,9 +463,11 @@ func TestReport(t *testing.T) {
 	}
 	columns := got.Requests
 	if n := len(record.Plan); len(columns.At) != n || len(columns.Latency) != n ||
-		len(columns.Dependent) != n || len(columns.Result) != n {
-		t.Errorf("columns of %d, %d, %d and %d, want %d each", len(columns.At),
-			len(columns.Latency), len(columns.Dependent), len(columns.Result), n)
+		len(columns.Kind) != n || len(columns.Result) != n || len(columns.Told) != n ||
+		len(columns.Done) != n {
+		t.Errorf("columns of %d, %d, %d, %d, %d and %d, want %d each", len(columns.At),
+			len(columns.Latency), len(columns.Kind), len(columns.Result), len(columns.Told),
+			len(columns.Done), n)
 	}
 	good, answered := 0, strings.Count(columns.Result, "l")+strings.Count(columns.Result, "s")
 	for _, tick := range got.Ticks {

@@ -41,7 +41,6 @@ var _ = register(&Scenario{
 		Slots:      16,
 		Service:    tailService,
 		Patience:   2 * time.Second,
-		Dependent:  1,
 		InFlight:   1500,
 		SlowShare:  0.03,
 		SlowFactor: 20,

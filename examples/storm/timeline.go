@@ -19,8 +19,8 @@ func (s *screen) timelines(records []*Record) {
 	if s.terminal {
 		levels = []rune(blocks)
 	}
-	s.printf("\na column is %v; goodput and errors as a share of what was offered, %c is all;\n",
-		s.scenario.Tick, levels[8])
+	s.printf("\na column is %v; goodput, errors and refused as a share of what was offered, "+
+		"%c is all;\n", s.scenario.Tick, levels[8])
 	s.printf("p99 on a log scale from 10ms (%c) to %v (%c); ",
 		levels[1], s.scenario.Topology.Patience, levels[8])
 	s.printf("calls to the dependency for each\nrequest that needs it, rounded; "+
@@ -30,27 +30,40 @@ func (s *screen) timelines(records []*Record) {
 	}
 	for _, r := range records {
 		ticks := r.ticks()
-		rows := []struct {
-			name string
-			draw func(Tick) rune
-		}{
-			{"goodput", func(t Tick) rune { return levels[share(t.Good, t.Offered)] }},
-			{"p99", func(t Tick) rune {
-				return levels[magnitude(time.Duration(t.P99), s.scenario.Topology.Patience)]
-			}},
-			{"errors", func(t Tick) rune { return levels[share(t.errors(), t.Offered)] }},
-			{"calls", callsDigit},
-			{"breaker", breakerLetter},
-		}
-		if !slices.ContainsFunc(ticks, func(t Tick) bool { return len(t.Breaker) > 0 }) {
-			rows = rows[:4]
-		}
 		name := r.Variant
-		for _, row := range rows {
+		for _, row := range s.rows(levels) {
+			if row.shown != nil && !slices.ContainsFunc(ticks, row.shown) {
+				continue
+			}
 			s.printf("%-10s%-10s%s\n", name, row.name, columns(ticks, row.draw))
 			name = ""
 		}
 		s.printf("\n")
+	}
+}
+
+// row is a line of a timeline.
+type row struct {
+	name  string
+	draw  func(Tick) rune
+	shown func(Tick) bool // whether a tick has something to see; nil: each has
+}
+
+func (s *screen) rows(levels []rune) []row {
+	part := func(count func(Tick) int) func(Tick) rune {
+		return func(t Tick) rune { return levels[share(count(t), t.Offered)] }
+	}
+	p99 := func(t Tick) rune {
+		return levels[magnitude(time.Duration(t.P99), s.scenario.Topology.Patience)]
+	}
+	refused := func(t Tick) int { return t.Refused }
+	return []row{
+		{"goodput", part(func(t Tick) int { return t.Good }), nil},
+		{"p99", p99, nil},
+		{"errors", part(func(t Tick) int { return t.errors() }), nil},
+		{"refused", part(refused), func(t Tick) bool { return refused(t) > 0 }},
+		{"calls", callsDigit, nil},
+		{"breaker", breakerLetter, func(t Tick) bool { return len(t.Breaker) > 0 }},
 	}
 }
 

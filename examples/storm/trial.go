@@ -179,11 +179,12 @@ func calibrate(ctx context.Context, s *Scenario, seed uint64) (capacity float64,
 	}
 	var open atomic.Int64
 	var limits trouble
-	callers := 2 * s.Topology.Slots
+	kinds := s.Topology.asked()
+	callers := 2 * s.Topology.Slots * len(kinds)
 	ask := wire.dial(address, Protection{}, dialer{callers, &open, &limits})
 	loop, stop := context.WithTimeout(ctx, s.Calibration)
 	defer stop()
-	finished, err := closedLoop(loop, ask, callers, time.Now().Add(s.Calibration/4))
+	finished, err := closedLoop(loop, ask, kinds, callers, time.Now().Add(s.Calibration/4))
 	switch met := limits.all(); {
 	case len(met) > 0:
 		return 0, fmt.Errorf("calibration met a limit of this machine: %v", met)
@@ -193,17 +194,19 @@ func calibrate(ctx context.Context, s *Scenario, seed uint64) (capacity float64,
 	return float64(finished) / (s.Calibration * 3 / 4).Seconds(), nil
 }
 
-// closedLoop has callers ask again and again until ctx ends. It returns how
-// many answers came after the time from and, if a call failed before the end,
-// one of the errors.
-func closedLoop(ctx context.Context, ask call, callers int, from time.Time) (int64, error) {
+// closedLoop has callers ask again and again until ctx ends, as many for each of the
+// kinds. It returns how many answers came after the time from and, if a call failed
+// before the end, one of the errors.
+func closedLoop(
+	ctx context.Context, ask call, kinds []string, callers int, from time.Time,
+) (int64, error) {
 	var number, finished atomic.Int64
 	var failed atomic.Pointer[error]
 	var group sync.WaitGroup
-	for range callers {
+	for i := range callers {
 		group.Go(func() {
 			for ctx.Err() == nil {
-				r := request{ID: uint64(number.Add(1)), Kind: kindDependent}
+				r := request{ID: uint64(number.Add(1)), Kind: kinds[i%len(kinds)]}
 				_, err := ask(ctx, r)
 				switch {
 				case err == nil && time.Now().After(from):

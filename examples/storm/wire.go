@@ -14,9 +14,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/stormjib/stormjib"
 )
 
-// The kinds of request and the sources of an answer, as they cross the wire.
+// The usual kinds of request and the sources of an answer, as they cross the wire.
 const (
 	kindLocal     = "local"
 	kindDependent = "dependent"
@@ -25,10 +27,14 @@ const (
 	sourceStale = "stale"
 )
 
+// clientField is the header field that says who asks.
+const clientField = "Client-Id"
+
 // request is what a user asks.
 type request struct {
-	ID   uint64
-	Kind string
+	ID     uint64
+	Kind   string
+	Client string
 }
 
 // call is both ends of the wire: what a client offers and a server is given.
@@ -38,10 +44,19 @@ type call func(ctx context.Context, r request) (source string, err error)
 // errDropped, returned by a handler, ends the connection without an answer.
 var errDropped = errors.New("dropped")
 
+// refusal is the error of a call that the other side turned away: the request was one
+// too many, and nothing has failed.
+type refusal struct {
+	status int  // 429 or 503
+	told   bool // it is a 429 that says what the limit is, and when to come back
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("status %d", r.status) }
+
 // wire is a transport: how a call gets from one process to another. The
 // scenario names it; another one is another case of wireOf.
 type wire struct {
-	serve func(l net.Listener, handle call, open *atomic.Int64) (stop func() error)
+	serve func(l net.Listener, handle call, p Protection, open *atomic.Int64) (stop func() error)
 	dial  func(address string, p Protection, d dialer) call
 }
 
@@ -56,11 +71,17 @@ func wireOf(t Topology) (wire, error) {
 }
 
 // serveHTTP answers POST /kind with the request's number as the body.
-func serveHTTP(l net.Listener, handle call, open *atomic.Int64) (stop func() error) {
+func serveHTTP(
+	l net.Listener, handle call, p Protection, open *atomic.Int64,
+) (stop func() error) {
+	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r, handle)
+	})
+	if p.Server != nil {
+		handler = p.Server(handler)
+	}
 	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			answer(w, r, handle)
-		}),
+		Handler:           handler,
 		ReadHeaderTimeout: time.Minute,
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
@@ -88,15 +109,26 @@ func answer(w http.ResponseWriter, r *http.Request, handle call) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	source, err := handle(r.Context(), request{id, strings.TrimPrefix(r.URL.Path, "/")})
+	source, err := handle(r.Context(), request{
+		ID: id, Kind: strings.TrimPrefix(r.URL.Path, "/"), Client: r.Header.Get(clientField),
+	})
 	switch {
 	case errors.Is(err, errDropped):
 		panic(http.ErrAbortHandler) // What net/http offers for closing without an answer.
 	case err != nil:
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, err.Error(), statusOf(err))
 	default:
 		_, _ = io.WriteString(w, source)
 	}
+}
+
+// statusOf tells a server that turns a request away from one that failed at it: 503
+// from 502.
+func statusOf(err error) int {
+	if errors.Is(err, errUnavailable) || errors.Is(err, errFull) || stormjib.NotAttempted(err) {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadGateway
 }
 
 // dialHTTP returns a client for the address. It keeps as many idle connections
@@ -121,17 +153,31 @@ func dialHTTP(address string, p Protection, d dialer) call {
 		if err != nil {
 			return "", err
 		}
+		req.Header.Set(clientField, r.Client)
 		res, err := client.Do(req)
 		if err != nil {
 			return "", err
 		}
 		defer func() { _ = res.Body.Close() }()
 		source, err := io.ReadAll(res.Body)
-		if err == nil && res.StatusCode != http.StatusOK {
-			err = fmt.Errorf("status %d", res.StatusCode)
+		if err != nil {
+			return "", err
 		}
-		return string(source), err
+		return string(source), failure(res)
 	}
+}
+
+// failure returns the error that a response stands for, nil for a good one.
+func failure(res *http.Response) error {
+	switch res.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusTooManyRequests:
+		return &refusal{res.StatusCode, tells(res.Header)}
+	case http.StatusServiceUnavailable:
+		return &refusal{status: res.StatusCode}
+	}
+	return fmt.Errorf("status %d", res.StatusCode)
 }
 
 // dialer opens the connections of a client, counts those that are open and
