@@ -88,6 +88,29 @@ func (c Late) Close() (open func() (touched bool)) {
 	return func() bool { return c.s.time.Swap(stored) != closed }
 }
 
+// Begun is a call for a token by Limit that has begun: it has its time and its plan.
+type Begun struct {
+	t *table
+	c claim
+}
+
+// BeginOf begins a call for a key of k.
+func BeginOf[K comparable](k *Keyed[K], key K) Begun {
+	t := k.keyed.table
+	return Begun{t, claim{
+		hash: k.hash(key), now: k.keyed.clock(), plan: t.level.Load(), most: 1, least: 1,
+	}}
+}
+
+// Stale goes on, and reports whether it found that the limit is another one.
+func (b Begun) Stale() bool {
+	_, _, o := b.t.take(&b.c)
+	return o == stale
+}
+
+// Lower goes on with lowering, of a debt that was seen.
+func (b Begun) Lower(debt int64) { b.t.lower(&b.c, b.c.now+debt) }
+
 // Pair returns the sets of a key.
 func (t Table) Pair(hash uint64) (a, b int) { return t.t.pair(hash) }
 
@@ -111,4 +134,14 @@ func (t Table) Bytes() int {
 	return int(unsafe.Sizeof(*t.t)) +
 		len(t.t.sets)*int(unsafe.Sizeof(set{})) +
 		len(t.t.stripes)*int(unsafe.Sizeof(stripe{}))
+}
+
+// Refund has b take back what it granted with r, as All does.
+func Refund(b Bucket, r Result) { b.refund(r) }
+
+// DebtFrom returns what a debt is under l, of a limit by which a token had another cost; and
+// the cost and the time to fill of l's own.
+func DebtFrom(l Limit, debt, cost int64) (under, own, full int64) {
+	p, _ := l.plan()
+	return p.debtFrom(debt, cost), p.cost, p.full
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/big"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -337,42 +339,135 @@ func TestKeyedSetLimitAndBack(t *testing.T) {
 	})
 }
 
+// What was taken by another limit is not a debt of Limit's.
+func TestKeyedSetLimitAfterTake(t *testing.T) {
+	inBubble(t, limiter.Limit{}, func(t *testing.T, k *limiter.Keyed[string]) {
+		if _, err := k.Take(t.Context(), "a", perSecond(10), 4, 4); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.SetLimit(perSecond(10)); err != nil {
+			t.Fatal(err)
+		}
+		remains(t, k, "a", 6)
+	})
+}
+
+func TestKeyedSetLimitWaitsForSlots(t *testing.T) {
+	for range 20 {
+		k := limiter.NewKeyed(limiter.KeyedConfig[string]{
+			Limit: limiter.Limit{Rate: 1e-2, Burst: 10}, MaxKeys: 1,
+		})
+		k.Check("a", 4)
+		open := limiter.TableOf(k).Find(limiter.HashOf(k, "a")).Close()
+		done := make(chan error)
+		go func() { done <- k.SetLimit(limiter.Limit{Rate: 1e-3, Burst: 10}) }()
+		for range 3 { // each is a time slice, on one processor
+			runtime.Gosched()
+		}
+		if open() {
+			t.Error("a slot that was changing hands was written to")
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		remains(t, k, "a", 6)
+	}
+}
+
+// A call that has begun before a change must not count by the old limit what is owed by
+// the new one.
+func TestKeyedSetLimitMakesCallsStale(t *testing.T) {
+	inBubble(t, limiter.Limit{Rate: 10, Burst: 10}, func(t *testing.T, k *limiter.Keyed[string]) {
+		k.Check("old", 9)
+		hit, enter := limiter.BeginOf(k, "old"), limiter.BeginOf(k, "new")
+		if err := k.SetLimit(perSecond(10)); err != nil {
+			t.Fatal(err)
+		}
+		if !hit.Stale() || !enter.Stale() {
+			t.Error("a call went on by a limit that was replaced")
+		}
+		hit.Lower(9 * limiter.TicksPerSecond)
+		remains(t, k, "old", 1)
+		remains(t, k, "new", 10)
+		if !limiter.BeginOf(k, "old").Stale() && k.Allow("old") {
+			t.Error("a second token of one")
+		}
+	})
+}
+
+func TestKeyedRefundAfterSetLimit(t *testing.T) {
+	inBubble(t, perSecond(10), func(t *testing.T, k *limiter.Keyed[string]) {
+		b := k.For("a")
+		r := b.Check(4)
+		if err := k.SetLimit(perSecond(5)); err != nil {
+			t.Fatal(err)
+		}
+		limiter.Refund(b, r)
+		remains(t, k, "a", 1)
+	})
+}
+
+func TestDebtFrom(t *testing.T) {
+	random := newTableRandom(t)
+	for range 100_000 {
+		l := limiter.Limit{
+			Rate:  rate.Limit(math.Exp(random.Float64()*40 - 20)),
+			Burst: 1 + int(math.Exp(random.Float64()*20)),
+		}
+		if l.Validate() != nil {
+			continue
+		}
+		debt, cost := random.Int64()>>(2+random.IntN(60)), 1+random.Int64()>>(3+random.IntN(59))
+		got, own, full := limiter.DebtFrom(l, debt, cost)
+		want := new(big.Int).Mul(big.NewInt(debt), big.NewInt(own))
+		want.Add(want, big.NewInt(cost-1)).Div(want, big.NewInt(cost))
+		if want.Cmp(big.NewInt(full)) > 0 {
+			want.SetInt64(full)
+		}
+		if want.Cmp(big.NewInt(got)) != 0 {
+			t.Fatalf("%v: %d by %d is %d, want %v", l, debt, cost, got, want)
+		}
+	}
+}
+
 // While limits change, nobody has more than the greater burst and the higher rate would
 // let through.
 func TestKeyedSetLimitMeanwhile(t *testing.T) {
 	limits := []limiter.Limit{
 		{Rate: 1e-3, Burst: 100}, {Rate: 1e-4, Burst: 100}, {Rate: 1e-2, Burst: 100},
 	}
-	k := limiter.NewKeyed(limiter.KeyedConfig[string]{Limit: limits[0], MaxKeys: 64})
+	k := keyed(limits[0])
 	start := time.Now()
-	var calls, changes sync.WaitGroup
+	var wg sync.WaitGroup
 	var total [8]atomic.Int64
-	done := make(chan struct{})
-	changes.Go(func() {
-		for i := 0; ; i++ {
-			if err := k.SetLimit(limits[i%3]); err != nil {
-				t.Error(err)
-			}
-			select {
-			case <-done:
-				return
-			default:
-			}
+	var over atomic.Bool
+	call := func(i int) bool {
+		ok := k.Allow(string(rune('a' + i)))
+		if ok {
+			total[i].Add(1)
 		}
-	})
+		return ok
+	}
 	for range 4 {
-		calls.Go(func() {
-			for range 20_000 {
-				i := rand.IntN(8)
-				if k.Allow(string(rune('a' + i))) {
-					total[i].Add(1)
-				}
+		wg.Go(func() {
+			for !over.Load() {
+				call(rand.IntN(8))
+				runtime.Gosched() // with one processor the limit would hardly ever change
 			}
 		})
 	}
-	calls.Wait()
-	close(done)
-	changes.Wait()
+	for i := range 300 {
+		if err := k.SetLimit(limits[i%3]); err != nil {
+			t.Error(err)
+		}
+		runtime.Gosched()
+	}
+	over.Store(true)
+	wg.Wait()
+	for i := range total {
+		for call(i) { // what is left
+		}
+	}
 	// A key's first call may have been under way at a change.
 	most := 104 + int64(time.Since(start).Seconds()/100)
 	for i := range total {

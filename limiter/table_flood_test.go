@@ -3,13 +3,15 @@ package limiter_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/stormjib/stormjib/limiter"
 )
 
 // flood is what an attacker has: keys that nobody has seen before. Each comes once, and
-// takes some tokens, one at a time, of its ten.
+// takes some of its ten tokens, one at a time, until it is refused.
 type flood struct {
 	keys   int
 	tokens int
@@ -79,12 +81,13 @@ func (f flood) run(random *rand.Rand) (r flooded) {
 	for _, hash := range exhausted.hashes {
 		table.Take(hash, 0, perSecond(10), 10, 10)
 	}
-	var flooding share
 	for key := range f.keys {
 		now := int64(step * float64(key))
 		hash := random.Uint64()
 		for range f.tokens {
-			flooding.call(table, hash, now)
+			if _, n, _ := table.Take(hash, now, perSecond(10), 1, 1); n == 0 {
+				break
+			}
 		}
 		r.fresh.call(table, random.Uint64(), now)
 		if key%128 == 0 {
@@ -99,6 +102,11 @@ func (f flood) run(random *rand.Rand) (r flooded) {
 	return r
 }
 
+func underRace() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
 // The figures are those that the doc of Keyed gives, with some room for chance.
 func TestFlood(t *testing.T) {
 	for _, test := range []struct {
@@ -106,14 +114,14 @@ func TestFlood(t *testing.T) {
 		innocent float64 // the share that those who do nothing bad get
 	}{
 		{flood{keys: 1_000_000, tokens: 1, speed: 2}, 1},
-		{flood{keys: 200_000, tokens: 5, speed: 4}, 1},      // half of the burst
-		{flood{keys: 50_000, tokens: 10, speed: 0.25}, 1},   // all of it, by few enough
-		{flood{keys: 200_000, tokens: 10, speed: 1}, 0.4},   // with the new ones, twice as many
-		{flood{keys: 1_000_000, tokens: 11, speed: 2}, 0.2}, // four times
+		{flood{keys: 200_000, tokens: 5, speed: 4}, 1},       // half of the burst
+		{flood{keys: 50_000, tokens: 10, speed: 0.25}, 1},    // all of it, by few enough
+		{flood{keys: 200_000, tokens: 10, speed: 1}, 0.35},   // with the new ones, twice as many
+		{flood{keys: 1_000_000, tokens: 11, speed: 2}, 0.15}, // four times
 	} {
 		t.Run(fmt.Sprintf("%d tokens, speed %g", test.tokens, test.speed), func(t *testing.T) {
-			if testing.Short() {
-				test.keys /= 5
+			if testing.Short() || underRace() {
+				test.keys /= 10 // it is one goroutine
 			}
 			r := test.run(newTableRandom(t))
 			t.Log(r.String())

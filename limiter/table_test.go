@@ -79,7 +79,7 @@ func TestTablePairs(t *testing.T) {
 // A table has room for as many keys as it was made for, as good as all of them, wherever
 // their hashes put them.
 func TestTableFills(t *testing.T) {
-	const keys = 1 << 16
+	const keys = 1 << 14
 	random := newTableRandom(t)
 	table := limiter.NewTable(keys)
 	for round := range int64(3) { // the first on a table that is new, the others on a used one
@@ -88,10 +88,10 @@ func TestTableFills(t *testing.T) {
 		for range keys {
 			spendFrom(t, table, random.Uint64(), now, perSecond(10), 1)
 		}
-		if evicted, _ := table.Counts(); evicted-before > 40 {
+		if evicted, _ := table.Counts(); evicted-before > 10 {
 			t.Errorf("round %d: %d of %d lost their place", round, evicted-before, keys)
 		}
-		if n := table.Owing(now); n < keys-40 {
+		if n := table.Owing(now); n < keys-10 {
 			t.Errorf("round %d: %d of %d are there", round, n, keys)
 		}
 	}
@@ -278,6 +278,12 @@ func TestTableLower(t *testing.T) {
 	if got := leftOf(table, 7, 0, perSecond(10)); got != 0 {
 		t.Errorf("%v tokens", got)
 	}
+	spendFrom(t, table, 9, 0, perSecond(10), 5)
+	table.Lower(9, 20*tableSecond, 0, perSecond(10))
+	table.Lower(9, 5*tableSecond, 0, perSecond(10))
+	if got := leftOf(table, 9, 0, perSecond(10)); got != 5 {
+		t.Errorf("%v tokens", got)
+	}
 }
 
 func TestTableRefund(t *testing.T) {
@@ -328,6 +334,55 @@ func TestTableLate(t *testing.T) {
 	late.Refund(hashed(1), perSecond(10), 2)
 	if got := leftOf(table, hashed(owner), 0, perSecond(10)); got != 5 {
 		t.Errorf("the new owner has %v tokens, want 5", got)
+	}
+}
+
+// Who comes first comes once, however many at once.
+func TestTableNewKeys(t *testing.T) {
+	const keys = 2000
+	random := newTableRandom(t)
+	table := limiter.NewTable(4 * keys)
+	var hashes [keys]uint64
+	for i := range hashes {
+		hashes[i] = random.Uint64()
+	}
+	var got [keys]atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i, hash := range hashes {
+				_, n, _ := table.Take(hash, 0, perSecond(1), 1, 1)
+				got[i].Add(n)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range got {
+		if n := got[i].Load(); n != 1 {
+			t.Fatalf("key %d got %d tokens", i, n)
+		}
+	}
+}
+
+// All owe more than a half, so that slots change hands with their debts. Then there are as
+// many tokens as there were, whoever takes them.
+func TestTablePassesOnWhileTaken(t *testing.T) {
+	for range 200 {
+		table := fullTable(t, func(uint64) int { return 6 })
+		var total atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 100 {
+					_, n, _ := table.Take(hashed(1+rand.Uint64N(32)), 0, perSecond(10), 1, 1)
+					total.Add(n)
+				}
+			})
+		}
+		wg.Wait()
+		if got := total.Load(); got > 16*4 || got < 16*3 {
+			t.Fatalf("%d of 64 tokens", got)
+		}
 	}
 }
 
