@@ -1,10 +1,11 @@
-// Package bench compares stormjib with its peers: what a call costs, what a breaker
-// weighs, and where two breakers decide alike or differently. It is a module of its
+// Package bench compares stormjib with its peers: what a call costs, what a breaker or a
+// key weighs, and where two libraries decide alike or differently. It is a module of its
 // own, outside the workspace, since the peers require what they like.
 //
 //	cd bench && GOWORK=off go test -bench . -cpu 1,2         # benchmarks, for benchstat
+//	cd bench && GOWORK=off go test -bench Keyed -keys 1000000
 //	cd bench && GOWORK=off go test -run TestTable -table     # the README's table
-//	cd bench && GOWORK=off go test -run TestMemory -v        # bytes for each breaker
+//	cd bench && GOWORK=off go test -run TestMemory -v        # bytes for each breaker and key
 //	cd bench && GOWORK=off go test -run TestDifference -v    # where they differ, and how
 //
 // Compare figures of one run only. The table takes its contenders in turn, again and
@@ -47,6 +48,20 @@ func parallel(b *testing.B, contenders []contender) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			spread(runtime.GOMAXPROCS(0), b.N, c.loop)
+		})
+	}
+}
+
+// crowd is how many goroutines want the same thing where it is contended.
+const crowd = 16
+
+// crowded is parallel for a crowd.
+func crowded(b *testing.B, contenders []contender) {
+	b.Helper()
+	for _, c := range contenders {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			spread(crowd, b.N, c.loop)
 		})
 	}
 }
