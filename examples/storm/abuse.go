@@ -54,7 +54,6 @@ var _ = register(&Scenario{
 	Duration:    20 * time.Second,
 	Needs:       abuseEnds,
 	Tick:        500 * time.Millisecond,
-	OneByOne:    true,
 
 	Load: []Load{{Multiple: 0.56}}, // 105 of some 188 a second
 	Faults: []Fault{

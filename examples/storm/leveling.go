@@ -55,7 +55,6 @@ var _ = register(&Scenario{
 	Duration:    24 * time.Second,
 	Needs:       secondEnds + 3*time.Second,
 	Tick:        250 * time.Millisecond,
-	OneByOne:    true,
 
 	Load: []Load{{Multiple: 0.2}},
 	Faults: []Fault{

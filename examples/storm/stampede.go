@@ -53,7 +53,6 @@ var _ = register(&Scenario{
 	Duration:    24 * time.Second,
 	Needs:       storeEnds + 3*time.Second,
 	Tick:        500 * time.Millisecond,
-	OneByOne:    true,
 
 	Load: []Load{{Multiple: pageLoad}},
 	Faults: []Fault{
