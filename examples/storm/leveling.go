@@ -40,7 +40,9 @@ var _ = register(&Scenario{
 	Name: "leveling",
 	Shows: "ten times as many orders for 2 s, and again for 6 s, and a store that should get " +
 		"no\n  more than 140 a second; nobody waits for an order to be done",
-	Note: "tuned does as well: a channel and a rate.Limiter are such a queue",
+	Note: "tuned keeps it too, and accepts some 2 % more of all orders: where many wait,\n" +
+		"rate.Limiter makes up for a timer that is late, and limiter.Limiter with a Burst of 1 " +
+		"does not",
 
 	Topology: Topology{
 		Transport: "http",

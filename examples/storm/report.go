@@ -188,7 +188,8 @@ func newVariantReport(v Variant, r *Record) VariantReport {
 	for _, k := range r.Scenario.Topology.kinds() {
 		report.Kinds = append(report.Kinds, r.span(0, r.Through, k.Name))
 	}
-	if took, ok := r.recovery(r.Scenario.lastFault()); ok && len(r.Scenario.Faults) > 0 {
+	ended := r.Scenario.lastFault()
+	if took, ok := r.recovery(ended); ok && ended != 0 {
 		seconds := took.Seconds()
 		report.Recovery = &seconds
 	}

@@ -294,11 +294,14 @@ func (s *Scenario) changes() []time.Duration {
 	return times
 }
 
-// lastFault returns when the last fault ends, which is when recovery begins.
+// lastFault returns when the dependency's last fault ends, which is when recovery begins;
+// zero if it has none. A surge is not one: who was refused in it may be for a while.
 func (s *Scenario) lastFault() time.Duration {
 	var end time.Duration
 	for _, f := range s.Faults {
-		end = max(end, f.Until)
+		if f.Mode != Surge {
+			end = max(end, f.Until)
+		}
 	}
 	return end
 }

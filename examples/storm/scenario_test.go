@@ -84,6 +84,13 @@ func TestFaults(t *testing.T) {
 				s.phase(tt.at), tt)
 		}
 	}
+	if end := s.lastFault(); end != 5 {
+		t.Errorf("recovery begins at %d, want 5", end)
+	}
+	s.Faults = s.Faults[:1]
+	if end := s.lastFault(); end != 0 {
+		t.Errorf("without a fault of the dependency recovery begins at %d", end)
+	}
 }
 
 func TestRetryDrain(t *testing.T) {

@@ -185,7 +185,7 @@ func (s *screen) table(r *ScenarioReport) {
 		switch {
 		case v.Recovery != nil:
 			recovery = fmt.Sprintf("%.1f s", *v.Recovery)
-		case v.Measured < r.Duration, len(r.scenario.Faults) == 0:
+		case v.Measured < r.Duration, r.scenario.lastFault() == 0:
 			recovery = "-"
 		}
 		seconds := time.Duration(v.Measured).Seconds()
