@@ -10,15 +10,15 @@ import (
 )
 
 // Config says what a dimmer holds where, and what it dims. The zero Config is one for the
-// wait in a queue of package shed.
+// wait in a queue that turns requests away after a tenth of a second.
 type Config struct {
 	// Name is carried in Stats. It is for people, and need not be unique.
 	Name string
 
 	// Target is what the mean of the observed delays is held at while there is more to do
-	// than time for everything. Below it everything is lit. If zero, 50ms: half of what
-	// package shed lets a request wait, so that features go dark before a request is
-	// turned away.
+	// than time for everything. Below it everything is lit. If zero, 50ms: half of the
+	// tenth of a second that a request should wait at most, so that features go dark
+	// before a request is turned away.
 	Target time.Duration
 
 	// Signal is another measure, from 0, calm, to 1, saturated: one of package pressure,

@@ -34,7 +34,7 @@
 //
 // A dimmer should act before requests are turned away, so its Target must be below what
 // the shedder lets a request wait; half of that is a good start, and the default is half
-// of what package shed has. Observe the wait in the shedder's queue, of the requests that
+// of a tenth of a second. Observe the wait in the shedder's queue, of the requests that
 // were turned away too: their wait is the limit. Where there is no queue to measure,
 // observe how long requests take, with a Target of two to three times what is normal:
 // that works too, but a dependency which has become slow then looks like an overload.

@@ -7,11 +7,11 @@
 // such thing, as a number from 0, calm, to 1, saturated.
 //
 // Use one where you know that the resource runs out before requests queue. It is for
-// shed.Config.Pressure, dimmer.Config.Signal, or a readiness check:
+// the Signal of a dimmer's Config, or a readiness check:
 //
 //	var memory = pressure.Memory(pressure.Config{})
 //
-//	var server = shed.New(shed.Config{Pressure: memory.Level})
+//	var optional = dimmer.New(dimmer.Config{Signal: memory.Level})
 //
 // Do not use any without having seen it on your machines: [Stats] has what is measured,
 // and thresholds that are right for all do not exist. That is why no package uses one

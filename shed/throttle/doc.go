@@ -17,8 +17,8 @@
 //		return lastKnown(id), nil
 //	}
 //
-// Use it where the other side refuses what is too much for it and says so, be it by
-// package shed, by a quota or by a proxy. Do not use it against a server that fails or
+// Use it where the other side refuses what is too much for it and says so, be it by a
+// load shedder, by a quota or by a proxy. Do not use it against a server that fails or
 // hangs: that is for a breaker, which goes around a throttle and sees all of this
 // package's refusals as no calls at all. Nor in place of a limiter, which keeps to an
 // agreed rate: a throttle finds where the limit is by going over it. Nor around calls
@@ -26,9 +26,9 @@
 //
 // Vocabulary: a call is accepted or rejected by the other side, or says nothing of it
 // and is ignored; see [Classify]. It is refused here, by the throttle. The classes of
-// criticality are those of package shed, 1, best-effort, to 5, critical-plus, and
-// travel in the context: a request that a server handles has its sender's, and
-// shed.WithCriticality sets another. A call without one is critical, the fourth.
+// criticality go from 1, best-effort, to 5, critical-plus, and travel in the context. A call
+// without one is critical, the fourth; and so far all are, for nothing outside of this
+// module can put another into a context yet.
 //
 // # Algorithm
 //
@@ -55,7 +55,7 @@
 // ones get all that they ask for, K - 1 times that is left.
 //
 // The other side decides what becomes of those K times its capacity. One that knows
-// classes, as package shed does, turns away the lowest, and critical calls all succeed
+// classes turns away the lowest, and critical calls all succeed
 // as long as they fit its capacity. One that does not turns away 1 - 1/K of each class
 // that is sent: there, a lower K saves more of the critical ones.
 //
