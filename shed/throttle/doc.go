@@ -26,9 +26,9 @@
 //
 // Vocabulary: a call is accepted or rejected by the other side, or says nothing of it
 // and is ignored; see [Classify]. It is refused here, by the throttle. The classes of
-// criticality go from 1, best-effort, to 5, critical-plus, and travel in the context. A call
-// without one is critical, the fourth; and so far all are, for nothing outside of this
-// module can put another into a context yet.
+// criticality go from 1, best-effort, to 5, critical-plus, and travel in the context, by
+// shed.WithCriticality or as they came in with a request. A call without one is critical,
+// the fourth.
 //
 // # Algorithm
 //
