@@ -74,10 +74,11 @@ type Outcome struct {
 // Result is how a request ended for the user who sent it.
 type Result string
 
-// The results. Live and Stale are goodput.
+// The results. Live, Stale and Dimmed are goodput.
 const (
 	Live   Result = "l" // answered within patience
 	Stale  Result = "s" // answered within patience, from the stale copy
+	Dimmed Result = "d" // answered within patience, without what is optional
 	Late   Result = "t" // no answer within patience
 	Failed Result = "e" // an error
 
@@ -117,6 +118,10 @@ type Final struct {
 	Stats   json.RawMessage `json:"stats,omitempty"` // the protection's, from the front
 	Served  *Served         `json:"served,omitempty"`
 	Done    bitmap          `json:"done,omitempty"` // what the dependency has finished
+
+	// Took is how long the front service's handler took, in microseconds by the number
+	// of the request; 0: it has not answered.
+	Took []int `json:"took,omitempty"`
 }
 
 // actor is what every role has: its orders, its scenario and a voice.

@@ -46,7 +46,8 @@ func serveDependency(ctx context.Context, a *actor) error {
 		return err
 	}
 	d := newDependency(a.scenario, a.Seed)
-	stop := a.wire.serve(l, d.handle, Protection{}, &d.open)
+	behind := a.variant.Protect(a.scenario.Topology).Behind
+	stop := a.wire.serve(l, d.handle, Protection{Server: behind}, &d.open)
 	a.emit(event{Ready: l.Addr().String()})
 	if zero, ok := a.await(ctx); ok {
 		d.zero.Store(&zero)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +21,12 @@ type front struct {
 	kinds   map[string]Kind
 	room    chan struct{} // a place for each request in service; nil: no bound
 	stale   bool
+	panel   bool
+	lit     func(context.Context) bool // whether a request has its panel; nil: each has
 	seed    uint64
 	ask     call  // the dependency, through the variant's protection
 	asking  gauge // calls of the dependency, by the variant
+	took    times // of handle
 	breaker *breaker.Breaker
 	in, out atomic.Int64 // open connections
 }
@@ -35,8 +39,7 @@ func serveFront(ctx context.Context, a *actor) error {
 	}
 	topology := a.scenario.Topology
 	protection := a.variant.Protect(topology)
-	f := newFront(topology, a.Seed)
-	f.breaker = protection.Breaker
+	f := newFront(topology, a.Seed, protection)
 	f.ask = f.counted(
 		a.wire.dial(a.Peer, protection, dialer{topology.InFlight, &f.out, &a.trouble}))
 	if protection.Around != nil {
@@ -47,11 +50,19 @@ func serveFront(ctx context.Context, a *actor) error {
 	if zero, ok := a.await(ctx); ok {
 		f.watch(ctx, a, zero)
 	}
+	a.final.Took = f.took.all()
 	return errors.Join(stop(), drain(protection), a.keep(protection))
 }
 
-func newFront(t Topology, seed uint64) *front {
-	f := &front{kinds: make(map[string]Kind), stale: t.Stale, seed: seed}
+func newFront(t Topology, seed uint64, p Protection) *front {
+	f := &front{
+		kinds:   make(map[string]Kind),
+		stale:   t.Stale,
+		panel:   t.Panel,
+		lit:     p.Panel,
+		seed:    seed,
+		breaker: p.Breaker,
+	}
 	for _, k := range t.kinds() {
 		f.kinds[k.Name] = k
 	}
@@ -109,9 +120,20 @@ func (g *gauge) enter() {
 
 func (g *gauge) peak() int { return int(max(g.most.Swap(0), g.now.Load())) }
 
-// handle serves one request. Fallback is the one policy all variants share, so
-// that what they differ in is the protection and not the stale copy.
+// handle serves one request, and notes how long that takes: what is before it, such as the
+// variant's own handler, is in what the user sees, and not in this.
 func (f *front) handle(ctx context.Context, r request) (source string, err error) {
+	began := time.Now()
+	source, err = f.serve(ctx, r)
+	if err == nil {
+		f.took.note(r.ID, time.Since(began))
+	}
+	return source, err
+}
+
+// serve is what handle does. Fallback is the one policy all variants share, so
+// that what they differ in is the protection and not the stale copy.
+func (f *front) serve(ctx context.Context, r request) (source string, err error) {
 	if f.room != nil {
 		select {
 		case f.room <- struct{}{}:
@@ -135,12 +157,51 @@ func (f *front) answer(ctx context.Context, r request) (source string, err error
 	if f.kinds[r.Kind].Local {
 		return sourceLive, nil
 	}
+	if f.panel {
+		return f.page(ctx, r)
+	}
 	if !f.stale {
 		return f.ask(ctx, r)
 	}
 	return stormjib.Fallback(ctx,
 		func(ctx context.Context) (string, error) { return f.ask(ctx, r) },
 		func(context.Context, error) (string, error) { return sourceStale, nil })
+}
+
+// page is an answer in two parts, the second of which is optional. Where there is none,
+// whatever the reason, the page goes without.
+func (f *front) page(ctx context.Context, r request) (source string, err error) {
+	if source, err = f.ask(ctx, r); err != nil {
+		return "", err
+	}
+	if f.lit == nil || f.lit(ctx) {
+		r.Kind = kindPanel
+		if _, err := f.ask(ctx, r); err == nil {
+			return source, nil
+		}
+	}
+	return sourceDimmed, nil
+}
+
+// times are durations by the number of a request.
+type times struct {
+	mu     sync.Mutex
+	micros []int
+}
+
+func (t *times) note(id uint64, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for uint64(len(t.micros)) <= id {
+		t.micros = append(t.micros, 0)
+	}
+	t.micros[id] = int(d.Microseconds())
+}
+
+func (t *times) all() []int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.micros)
 }
 
 // watch samples the process until ctx ends and reports the peaks of each tick.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,7 +12,7 @@ import (
 // The stale copy is the service's, not the variant's.
 func TestHandlerFallsBack(t *testing.T) {
 	failed := errors.New("failed")
-	f := newFront(Topology{}, 0)
+	f := newFront(Topology{}, 0, Protection{})
 	f.ask = func(context.Context, request) (string, error) { return "", failed }
 	r := request{ID: 1, Kind: kindDependent}
 	if source, err := f.handle(t.Context(), r); source != "" || !errors.Is(err, failed) {
@@ -23,11 +24,67 @@ func TestHandlerFallsBack(t *testing.T) {
 	}
 }
 
+// A page goes without its panel if it is not lit, or if there is none; without the rest there
+// is no page.
+func TestPage(t *testing.T) {
+	failed := errors.New("failed")
+	tests := []struct {
+		name   string
+		lit    func(context.Context) bool
+		fails  string
+		source string
+		asked  string
+	}{
+		{"lit", nil, "", sourceLive, "[page panel]"},
+		{"still lit", func(context.Context) bool { return true }, "", sourceLive, "[page panel]"},
+		{"dark", func(context.Context) bool { return false }, "", sourceDimmed, "[page]"},
+		{"no panel", nil, kindPanel, sourceDimmed, "[page panel]"},
+		{"no page", nil, "page", "", "[page]"},
+	}
+	for _, tt := range tests {
+		topology := Topology{Panel: true, Kinds: []Kind{{Name: "page"}}}
+		f := newFront(topology, 0, Protection{Panel: tt.lit})
+		var asked []string
+		f.ask = func(_ context.Context, r request) (string, error) {
+			asked = append(asked, r.Kind)
+			if r.Kind == tt.fails {
+				return "", failed
+			}
+			return sourceLive, nil
+		}
+		source, err := f.handle(t.Context(), request{ID: 1, Kind: "page"})
+		if source != tt.source || (err != nil) != (tt.source == "") ||
+			fmt.Sprint(asked) != tt.asked {
+			t.Errorf("%s: %q, %v after asking for %v", tt.name, source, err, asked)
+		}
+	}
+}
+
+// The handler's time is that of what it answers.
+func TestHandlerTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFront(Topology{}, 0, Protection{})
+		f.ask = func(ctx context.Context, r request) (string, error) {
+			if r.ID == 1 {
+				return "", errUnavailable
+			}
+			return sourceLive, sleep(ctx, time.Duration(r.ID)*time.Second)
+		}
+		for id := range uint64(4) {
+			f.handle(t.Context(), request{ID: 3 - id})
+		}
+		if got := fmt.Sprint(f.took.all()); got != "[0 0 2000000 3000000]" {
+			t.Errorf("they took %s", got)
+		}
+	})
+}
+
 // A kind that is local asks nobody, and each works for as long as it is drawn to.
 func TestHandlerWorks(t *testing.T) {
 	for _, local := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFront(Topology{Kinds: []Kind{{Name: "k", Local: local, Work: time.Second}}}, 5)
+			kinds := []Kind{{Name: "k", Local: local, Work: time.Second}}
+			f := newFront(Topology{Kinds: kinds}, 5, Protection{})
 			asked := false
 			f.ask = func(context.Context, request) (string, error) {
 				asked = true
@@ -49,7 +106,8 @@ func TestHandlerWorks(t *testing.T) {
 // Who finds no room waits for it, whatever it is for, and goes with the user.
 func TestRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFront(Topology{Room: 1, Kinds: []Kind{{Name: "slow"}, {Name: "fast"}}}, 0)
+		kinds := []Kind{{Name: "slow"}, {Name: "fast"}}
+		f := newFront(Topology{Room: 1, Kinds: kinds}, 0, Protection{})
 		f.ask = f.counted(func(ctx context.Context, r request) (string, error) {
 			if r.Kind == "slow" {
 				return sourceLive, sleep(ctx, time.Second)

@@ -105,6 +105,8 @@ func (g *generator) result(source string, err error, latency time.Duration) Resu
 		return Failed
 	case source == sourceStale:
 		return Stale
+	case source == sourceDimmed:
+		return Dimmed
 	default:
 		return Live
 	}

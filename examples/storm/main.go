@@ -10,7 +10,7 @@
 //	go run ./examples/storm -scenario all
 //
 // Without -scenario it is a tour of those that -list marks, in under 90 seconds.
-// All of them take four minutes: to see that something never recovers, one has to wait.
+// All of them take eight minutes: to see that something never recovers, one has to wait.
 //
 // # Fairness
 //
@@ -30,7 +30,8 @@
 // again, as a retry or a hedge, is drawn anew, and alike in every variant.
 //
 // A request that is turned away, by 429 or 503, is not a good one, whatever the
-// reason: it is counted apart from what failed, since it costs its user less time.
+// reason: it is counted apart from what failed, since it costs its user less time. One that
+// is answered without what is optional is a good one, and counted apart too.
 //
 // The tuned variant may know what the library does not: how many slots there are, how
 // long answers take. It may keep the promise too, or do better; then the scenario

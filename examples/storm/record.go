@@ -12,6 +12,7 @@ import (
 type Record struct {
 	Scenario *Scenario
 	Variant  string
+	Capacity float64       // requests a second, as calibrated
 	Length   time.Duration // measured
 	Through  time.Duration // settled so far; Length when the run is complete
 	Plan     []Arrival
@@ -21,6 +22,7 @@ type Record struct {
 	Stats    json.RawMessage
 	Served   *Served
 	Done     bitmap // the requests whose work the dependency has finished
+	Took     []int  // as in Final
 }
 
 // Tick is one line of the stream that a run is: whoever shows a storm, be it
@@ -42,9 +44,10 @@ type Tick struct {
 // Span sums up the requests that were to start within a stretch of time.
 type Span struct {
 	Offered   int    `json:"offered"`
-	Good      int    `json:"goodput"` // live or stale
+	Good      int    `json:"goodput"` // live, stale or dimmed
 	Live      int    `json:"live"`
 	Stale     int    `json:"stale"`
+	Dimmed    int    `json:"dimmed"`
 	Late      int    `json:"late"`
 	Failed    int    `json:"failed"`
 	Refused   int    `json:"refused"`
@@ -53,6 +56,13 @@ type Span struct {
 	P50       Millis `json:"p50_ms"`         // over all that were offered
 	P99       Millis `json:"p99_ms"`
 	Max       Millis `json:"max_ms"`
+
+	// What is refused at once makes the figures over all look good. So these are apart.
+	AnsweredP99 Millis `json:"answered_p99_ms"` // over goodput
+	HandlerP99  Millis `json:"handler_p99_ms"`  // the same, of the handler's own time
+	RefusedP50  Millis `json:"refused_p50_ms"`  // until those who were refused knew
+
+	UnansweredP50 Millis `json:"unanswered_p50_ms"` // until all knew who got no answer
 }
 
 // errors counts the requests that were not answered, and not refused either.
@@ -97,6 +107,9 @@ func (r *Record) add(e event) {
 	}
 	if e.Final.Stats != nil {
 		r.Stats = e.Final.Stats
+	}
+	if e.Final.Took != nil {
+		r.Took = e.Final.Took
 	}
 	if e.Final.Served != nil {
 		r.Served = e.Final.Served
@@ -162,10 +175,20 @@ func (r *Record) ticks() []Tick {
 // some are named.
 func (r *Record) span(from, until time.Duration, kinds ...string) Span {
 	var s Span
-	var latencies []time.Duration
+	var latencies, answered, handler, refused, unanswered []time.Duration
 	for _, o := range r.settled(from, until, kinds...) {
 		latencies = append(latencies, o.Latency)
 		s.count(o.Result)
+		switch {
+		case o.Result.good():
+			answered = append(answered, o.Latency)
+			handler = append(handler, r.took(o.Index))
+		case o.Result == Refused:
+			refused = append(refused, o.Latency)
+			fallthrough
+		default:
+			unanswered = append(unanswered, o.Latency)
+		}
 		if !r.kind(o.Index).Local {
 			s.Dependent++
 			if o.Result == Live {
@@ -173,11 +196,25 @@ func (r *Record) span(from, until time.Duration, kinds ...string) Span {
 			}
 		}
 	}
-	slices.Sort(latencies)
+	for _, sorted := range [][]time.Duration{latencies, answered, handler, refused, unanswered} {
+		slices.Sort(sorted)
+	}
 	s.P50 = Millis(percentile(latencies, 0.50))
 	s.P99 = Millis(percentile(latencies, 0.99))
 	s.Max = Millis(percentile(latencies, 1))
+	s.AnsweredP99 = Millis(percentile(answered, 0.99))
+	s.HandlerP99 = Millis(percentile(handler, 0.99))
+	s.RefusedP50 = Millis(percentile(refused, 0.50))
+	s.UnansweredP50 = Millis(percentile(unanswered, 0.50))
 	return s
+}
+
+// took returns how long the handler took for arrival i, zero if it did not answer.
+func (r *Record) took(i int) time.Duration {
+	if i >= len(r.Took) {
+		return 0
+	}
+	return time.Duration(r.Took[i]) * time.Microsecond
 }
 
 func (s *Span) count(r Result) {
@@ -187,6 +224,8 @@ func (s *Span) count(r Result) {
 		s.Live++
 	case Stale:
 		s.Stale++
+	case Dimmed:
+		s.Dimmed++
 	case Late:
 		s.Late++
 	case Failed:
@@ -194,7 +233,17 @@ func (s *Span) count(r Result) {
 	case Refused:
 		s.Refused++
 	}
-	s.Good = s.Live + s.Stale
+	s.Good = s.Live + s.Stale + s.Dimmed
+}
+
+// good reports whether r is goodput.
+func (r Result) good() bool { return r == Live || r == Stale || r == Dimmed }
+
+// rate returns how many of the requests of a stretch were answered in time, a second, in
+// percent of the capacity.
+func (r *Record) rate(from, until time.Duration, kinds ...string) float64 {
+	good := float64(r.span(from, until, kinds...).Good)
+	return 100 * ratio(good, r.Capacity*(until-from).Seconds())
 }
 
 // goroutines returns the front service's peak.

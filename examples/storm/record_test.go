@@ -87,7 +87,8 @@ func TestTick(t *testing.T) {
 		Span: Span{
 			Offered: 10, Good: 8, Live: 7, Stale: 1, Late: 1, Failed: 1, Dependent: 5, Served: 3,
 			P50: Millis(10 * time.Millisecond), P99: Millis(300 * time.Millisecond),
-			Max: Millis(300 * time.Millisecond),
+			Max: Millis(300 * time.Millisecond), AnsweredP99: Millis(10 * time.Millisecond),
+			UnansweredP50: Millis(time.Millisecond),
 		},
 		Goroutines: 5, ConnsIn: 3, ConnsOut: 2, Breaker: []string{"open"}, Calls: 6,
 	})
@@ -126,6 +127,79 @@ func TestKinds(t *testing.T) {
 	}
 	if told := r.toldNo(); told != 10*time.Millisecond {
 		t.Errorf("they knew after %v", told)
+	}
+}
+
+// Quick refusals hide neither how long answers take, nor what of that is the handler's.
+func TestSpanApart(t *testing.T) {
+	r := example("bare", func(i int, _ time.Duration, o *Outcome) {
+		o.Latency = 100 * time.Millisecond
+		switch i % 4 {
+		case 0:
+			o.Result, o.Latency = Refused, 2*time.Millisecond
+		case 1:
+			o.Result = Dimmed
+		case 2:
+			o.Result, o.Latency = Late, time.Second
+		}
+	})
+	took := make([]int, 78) // The last two are not among them.
+	for i := range took {
+		took[i] = 80_000
+	}
+	r.Capacity = 100
+	r.add(event{Final: &Final{Took: took}})
+	got := r.span(0, r.Length)
+	if got.Good != 40 || got.Dimmed != 20 || got.Live != 20 || got.Refused != 20 ||
+		got.AnsweredP99 != Millis(100*time.Millisecond) ||
+		got.HandlerP99 != Millis(80*time.Millisecond) ||
+		got.RefusedP50 != Millis(2*time.Millisecond) ||
+		got.UnansweredP50 != Millis(2*time.Millisecond) {
+		t.Errorf("got %+v", got)
+	}
+	if rate := r.rate(0, r.Length); rate != 50 {
+		t.Errorf("goodput is %v %% of the capacity, want 40 in 0.8 s of 100 a second", rate)
+	}
+	if local := r.rate(0, r.Length, kindLocal); local != 50 {
+		t.Errorf("that of a kind is %v %%", local)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	r := example("bare")
+	if got := r.closed(); got != 100 {
+		t.Errorf("without a breaker %v %% are closed", got)
+	}
+	for i, states := range [][]string{{"closed"}, {"closed", "open"}, {"open"}, {"half-open"}} {
+		r.Samples[i].Breaker = states
+	}
+	if got := r.closed(); got != 62.5 {
+		t.Errorf("%v %% are closed, want 5 of 8", got)
+	}
+}
+
+func TestAttemptsOf(t *testing.T) {
+	if got := attemptsOf([]byte(`{"Calls": 20, "Attempts": 23}`)); got != 1.15 {
+		t.Errorf("%v attempts for each call, want 1.15", got)
+	}
+	if got := attemptsOf(nil); !math.IsNaN(got) {
+		t.Errorf("nobody has counted, and it is %v", got)
+	}
+}
+
+// Who answers nothing is not quick.
+func TestOfCalm(t *testing.T) {
+	for _, figure := range []func(storm, calm Span) float64{ofCalm, ofHandler} {
+		if got := figure(Span{}, Span{Good: 1, AnsweredP99: 1}); !math.IsInf(got, 1) {
+			t.Errorf("without an answer it is %v", got)
+		}
+	}
+	storm := Span{Good: 1, AnsweredP99: 60, HandlerP99: 40}
+	if got := ofCalm(storm, Span{AnsweredP99: 20, HandlerP99: 10}); got != 3 {
+		t.Errorf("%v times that of the calm, want 3", got)
+	}
+	if got := ofHandler(storm, Span{}); got != 1.5 {
+		t.Errorf("%v times that of the handler, want 1.5", got)
 	}
 }
 
@@ -350,7 +424,7 @@ func TestPlainText(t *testing.T) {
 	for _, want := range []string{
 		"|c|h||after", "HHHHHHHH", "88888888", "a reason", "PARTIAL",
 		"stormjib  goodput   44444444", "refused   44444444",
-		"local             40   0.00 % 100.00 %",
+		"local             40   0.00 %   0.00 % 100.00 %",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
@@ -397,6 +471,27 @@ func TestScreenKinds(t *testing.T) {
 		}
 		if n := len(r.Variants[0].Kinds); tt.lines == 2 && r.Variants[0].Kinds[n-1].Offered != 40 {
 			t.Errorf("%d: the kinds are %+v", i, r.Variants[0].Kinds)
+		}
+	}
+}
+
+// A load in steps has a line for each stretch.
+func TestScreenPhases(t *testing.T) {
+	steps := *squall
+	steps.Faults = nil
+	steps.Load = []Load{{Multiple: 0.5}, {From: 200 * time.Millisecond, Multiple: 2}}
+	for s, want := range map[*Scenario]int{squall: 0, &steps: 2} {
+		var out bytes.Buffer
+		show, r := newScreen(&out), newScenarioReport(s, s.Duration)
+		record := example("bare")
+		record.Scenario, show.scenario = s, s
+		r.take([]*Record{record})
+		show.phases(r)
+		if lines := max(0, strings.Count(out.String(), "\n")-2); lines != want {
+			t.Errorf("%d lines, want %d:\n%s", lines, want, &out)
+		}
+		if want > 0 && !strings.Contains(out.String(), "2x              100.0     100.0") {
+			t.Errorf("no line of the second stretch in\n%s", &out)
 		}
 	}
 }

@@ -104,16 +104,17 @@ type PhaseReport struct {
 }
 
 // Requests are the settled requests of a run in the order of the schedule, a
-// column each; the letters of Result are l live, s stale, t timed out, e error and
-// r refused.
+// column each; the letters of Result are l live, s stale, d dimmed, t timed out, e error
+// and r refused.
 type Requests struct {
 	At      []int64 `json:"at_us"`
 	Latency []int64 `json:"latency_us"`
 	Lag     []int64 `json:"lag_us"`
 	Kind    []int   `json:"kind"` // in the scenario's
 	Result  string  `json:"result"`
-	Told    string  `json:"told"` // a letter each, y or n: refused, and told when to come back
-	Done    string  `json:"done"` // the same: the dependency has finished its work
+	Handler []int64 `json:"handler_us"` // its own time, 0 if it did not answer
+	Told    string  `json:"told"`       // y or n: refused, and told when to come back
+	Done    string  `json:"done"`       // y or n: the dependency has finished its work
 }
 
 func newReport(seed uint64) *Report {
@@ -222,6 +223,7 @@ func (r *Record) requests() Requests {
 		columns.Latency = append(columns.Latency, o.Latency.Microseconds())
 		columns.Lag = append(columns.Lag, o.Lag.Microseconds())
 		columns.Kind = append(columns.Kind, r.Plan[i].Kind)
+		columns.Handler = append(columns.Handler, r.took(i).Microseconds())
 		result.WriteString(string(o.Result))
 		told.WriteByte(letter(o.Told))
 		done.WriteByte(letter(r.Done.has(uint64(i))))

@@ -63,6 +63,10 @@ type Topology struct {
 	// a property of the service, so the same in every variant.
 	Stale bool `json:"stale_copy"`
 
+	// Panel has each request that needs the dependency ask it twice: for what is needed,
+	// and then for a panel that is optional. The capacity is that with the panel.
+	Panel bool `json:"panel"`
+
 	// Finishes is the rule for work whose caller has left before it got a slot: it
 	// is done all the same. Without it such work is skipped. In a slot, work is
 	// always finished.
@@ -109,6 +113,14 @@ func (t Topology) asked() []string {
 		}
 	}
 	return names
+}
+
+// calls returns how often a request asks the dependency, when nothing is left out.
+func (t Topology) calls() float64 {
+	if t.Panel {
+		return 2
+	}
+	return 1
 }
 
 // client returns who sends the request of this number.
@@ -176,6 +188,8 @@ type Protection struct {
 	HTTP    func(http.RoundTripper) http.RoundTripper // inside the client
 	Around  func(call) call                           // around the client and the body
 	Server  func(http.Handler) http.Handler           // around the front's own handler
+	Behind  func(http.Handler) http.Handler           // around the dependency's
+	Panel   func(context.Context) bool                // whether a request has its panel
 	Breaker *breaker.Breaker                          // observed, where there is one
 	Stats   func() any                                // for the report; the breaker's are in it
 	Drain   func(context.Context) error               // what was accepted and is not yet done
@@ -251,6 +265,8 @@ func (s *Scenario) phase(t time.Duration) string {
 	switch {
 	case t < 0:
 		return "warm-up"
+	case len(s.Load) > 1 && t >= s.Load[1].From:
+		return strconv.FormatFloat(s.multiple(t), 'g', 3, 64) + "x"
 	case len(s.Faults) == 0 || t < s.Faults[0].From:
 		return "calm"
 	default:
@@ -285,12 +301,16 @@ func (s *Scenario) weights(t time.Duration) (each []float64, total float64) {
 	return each, total
 }
 
-// changes returns the times at which the fault curve changes.
+// changes returns the times at which the fault curve or the load changes, in order.
 func (s *Scenario) changes() []time.Duration {
 	var times []time.Duration
 	for _, f := range s.Faults {
 		times = append(times, f.From, f.Until)
 	}
+	for _, l := range s.Load {
+		times = append(times, l.From)
+	}
+	slices.Sort(times)
 	return times
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -90,6 +91,24 @@ func TestFaults(t *testing.T) {
 	s.Faults = s.Faults[:1]
 	if end := s.lastFault(); end != 0 {
 		t.Errorf("without a fault of the dependency recovery begins at %d", end)
+	}
+}
+
+// What is in steps is named by its steps, but for a fault, and looked at step by step.
+func TestSteps(t *testing.T) {
+	s := &Scenario{
+		Load:   []Load{{Multiple: 0.5}, {From: 10, Multiple: 2}, {From: 20, Multiple: 10}},
+		Faults: []Fault{{Mode: Weak, From: 15, Until: 17, Slots: 1}},
+	}
+	var phases []string
+	for _, at := range s.changes() {
+		phases = append(phases, fmt.Sprintf("%d %s", at, s.phase(at)))
+	}
+	if got := fmt.Sprint(phases); got != "[0 calm 10 2x 15 weak 17 2x 20 10x]" {
+		t.Errorf("the phases are %s", got)
+	}
+	if peak := (&Scenario{Load: s.Load}).peak(); peak != 10 {
+		t.Errorf("the peak is %v", peak)
 	}
 }
 

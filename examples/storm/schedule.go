@@ -48,12 +48,8 @@ func schedule(s *Scenario, capacity float64, length time.Duration, seed uint64) 
 // peak returns the highest load of the run, surges included, in multiples of the
 // capacity.
 func (s *Scenario) peak() float64 {
-	times := append(s.changes(), -s.Warmup)
-	for _, l := range s.Load {
-		times = append(times, l.From)
-	}
 	highest := 0.0
-	for _, t := range times {
+	for _, t := range append(s.changes(), -s.Warmup) {
 		_, total := s.weights(t)
 		highest = max(highest, s.multiple(t)*total)
 	}

@@ -198,27 +198,52 @@ func (s *screen) table(r *ScenarioReport) {
 	}
 	s.printf("\n")
 	s.kinds(r)
+	s.phases(r)
 }
 
 // kinds prints a line for each kind of request in each variant, where there is more to
 // tell than the line of the variant does.
 func (s *screen) kinds(r *ScenarioReport) {
-	refuses := slices.ContainsFunc(r.Variants, func(v VariantReport) bool {
-		return v.Total.Refused > 0
+	more := slices.ContainsFunc(r.Variants, func(v VariantReport) bool {
+		return v.Total.Refused > 0 || v.Total.Dimmed > 0
 	})
-	if len(r.Kinds) == 1 && !refuses {
+	if len(r.Kinds) == 1 && !more {
 		return
 	}
-	s.printf("%-9s %-10s %9s %8s %8s %8s %8s %7s %7s %7s\n", "", "kind", "offered", "success",
-		"refused", "late", "failed", "p50", "p99", "max")
+	s.printf("%-9s %-10s %9s %8s %8s %8s %8s %8s %7s %7s %7s\n", "", "kind", "offered",
+		"success", "dimmed", "refused", "late", "failed", "p50", "p99", "max")
 	for _, v := range r.Variants {
 		name := v.Name
 		for i, t := range v.Kinds {
-			s.printf("%-9s %-10s %9d %6.2f %% %6.2f %% %6.2f %% %6.2f %% %7s %7s %7s\n",
+			s.printf("%-9s %-10s %9d %6.2f %% %6.2f %% %6.2f %% %6.2f %% %6.2f %% %7s %7s %7s\n",
 				name, r.Kinds[i].Name, t.Offered, percent(t.Good, t.Offered),
-				percent(t.Refused, t.Offered), percent(t.Late, t.Offered),
+				percent(t.Dimmed, t.Offered), percent(t.Refused, t.Offered),
+				percent(t.Late, t.Offered),
 				percent(t.Failed, t.Offered), short(time.Duration(t.P50)),
 				short(time.Duration(t.P99)), short(time.Duration(t.Max)))
+			name = ""
+		}
+	}
+	s.printf("\n")
+}
+
+// phases prints a line for each stretch of the run in each variant, where the load changes.
+// What the users see of a server is beside what its handler sees: a wait before the handler
+// is nothing that a bound inside of it would know of.
+func (s *screen) phases(r *ScenarioReport) {
+	if len(r.scenario.Load) < 2 {
+		return
+	}
+	s.printf("%-9s %-10s %10s %9s %8s %11s %11s %11s\n", "", "stretch", "offered/s",
+		"goodput/s", "success", "p99 of good", "handler's", "p50 refused")
+	for _, v := range r.Variants {
+		name := v.Name
+		for _, p := range v.Phases {
+			seconds := time.Duration(p.Until - p.From).Seconds()
+			s.printf("%-9s %-10s %10.1f %9.1f %6.2f %% %11s %11s %11s\n", name, p.Phase,
+				float64(p.Offered)/seconds, float64(p.Good)/seconds, percent(p.Good, p.Offered),
+				short(time.Duration(p.AnsweredP99)), short(time.Duration(p.HandlerP99)),
+				short(time.Duration(p.RefusedP50)))
 			name = ""
 		}
 	}

@@ -126,10 +126,19 @@ var gust = register(&Scenario{
 	Variants: []Variant{{"bare", "", outcast}, {"stormjib", "", outcast}},
 })
 
-// outcast turns one client away, and counts that.
+// outcast turns one client away, and counts that; the dependency turns another away.
 func outcast(Topology) Protection {
 	var rejected atomic.Int64
 	return Protection{
+		Behind: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get(clientField) == "polite-2" {
+					turnAway(w)
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+		},
 		Stats: func() any { return struct{ Rejected int64 }{rejected.Load()} },
 		Server: func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -158,19 +167,27 @@ func TestPlayKinds(t *testing.T) {
 	}
 	for _, r := range records {
 		for i, o := range r.Outcomes {
-			want, served := Live, true
-			if r.kind(i).client(uint64(i)) == "polite-1" {
-				want, served = Refused, false
+			want, told := Live, false
+			switch r.kind(i).client(uint64(i)) {
+			case "polite-1":
+				want, told = Refused, true
+			case "polite-2":
+				want = Refused
 			}
-			if o.Result != want || o.Told == served || r.Done.has(uint64(i)) != served {
-				t.Errorf("%s: request %d of %s: %+v, done %t", r.Variant, i, r.kind(i).Name, o,
-					r.Done.has(uint64(i)))
+			served := want == Live
+			if o.Result != want || o.Told != told || r.Done.has(uint64(i)) != served ||
+				(r.took(i) > 0) != served || r.took(i) > o.Latency {
+				t.Errorf("%s: request %d of %s: %+v, done %t, took %v", r.Variant, i,
+					r.kind(i).Name, o, r.Done.has(uint64(i)), r.took(i))
 			}
+		}
+		if r.Capacity != 400 {
+			t.Errorf("%s: the capacity is %v", r.Variant, r.Capacity)
 		}
 		all := r.span(-gust.Warmup, r.Length)
 		columns := r.requests()
-		if all.Refused == 0 || all.Refused != rejected(r.Stats) ||
-			strings.Count(columns.Told, "y") != all.Refused ||
+		told := rejected(r.Stats)
+		if told == 0 || all.Refused <= told || strings.Count(columns.Told, "y") != told ||
 			strings.Count(columns.Done, "y") != all.Live || r.kept() != 100 {
 			t.Errorf("%s: %+v; its own figures are %s; told %s, done %s", r.Variant, all, r.Stats,
 				columns.Told, columns.Done)
@@ -178,6 +195,30 @@ func TestPlayKinds(t *testing.T) {
 		if r.atOnce() == 0 || r.busiest(gust.Duration) != r.calls() {
 			t.Errorf("%s: %d calls at once, %d of %d in the busiest stretch", r.Variant, r.atOnce(),
 				r.busiest(gust.Duration), r.calls())
+		}
+	}
+}
+
+func TestResult(t *testing.T) {
+	g := &generator{patience: time.Second}
+	tests := []struct {
+		source  string
+		err     error
+		latency time.Duration
+		want    Result
+	}{
+		{sourceLive, nil, 0, Live},
+		{sourceStale, nil, 0, Stale},
+		{sourceDimmed, nil, 0, Dimmed},
+		{sourceDimmed, nil, 2 * time.Second, Late},
+		{"", context.DeadlineExceeded, 0, Late},
+		{"", &refusal{}, 0, Refused},
+		{"", errDropped, 0, Failed},
+	}
+	for _, tt := range tests {
+		got := g.result(tt.source, tt.err, tt.latency)
+		if got != tt.want || got.good() != (got == Live || got == Stale || got == Dimmed) {
+			t.Errorf("%q, %v after %v is %q, want %q", tt.source, tt.err, tt.latency, got, tt.want)
 		}
 	}
 }
@@ -449,6 +490,7 @@ func TestReport(t *testing.T) {
 			At      []int64 `json:"at_us"`
 			Latency []int64 `json:"latency_us"`
 			Kind    []int
+			Handler []int64 `json:"handler_us"`
 			Result  string
 			Told    string
 			Done    string
@@ -464,10 +506,10 @@ func TestReport(t *testing.T) {
 	columns := got.Requests
 	if n := len(record.Plan); len(columns.At) != n || len(columns.Latency) != n ||
 		len(columns.Kind) != n || len(columns.Result) != n || len(columns.Told) != n ||
-		len(columns.Done) != n {
-		t.Errorf("columns of %d, %d, %d, %d, %d and %d, want %d each", len(columns.At),
+		len(columns.Done) != n || len(columns.Handler) != n {
+		t.Errorf("columns of %d, %d, %d, %d, %d, %d and %d, want %d each", len(columns.At),
 			len(columns.Latency), len(columns.Kind), len(columns.Result), len(columns.Told),
-			len(columns.Done), n)
+			len(columns.Done), len(columns.Handler), n)
 	}
 	good, answered := 0, strings.Count(columns.Result, "l")+strings.Count(columns.Result, "s")
 	for _, tick := range got.Ticks {

@@ -43,6 +43,7 @@ func (t *trial) play(ctx context.Context) ([]*Record, error) {
 		var stages []*stage
 		for _, v := range group {
 			record := newRecord(t.scenario, v.Name, plan, t.length)
+			record.Capacity = t.capacity
 			records = append(records, record)
 			stages = append(stages, &stage{
 				record: record, done: make(chan struct{}), fell: make(chan error, 8),
@@ -191,7 +192,7 @@ func calibrate(ctx context.Context, s *Scenario, seed uint64) (capacity float64,
 	case finished == 0 && ctx.Err() == nil:
 		return 0, errors.Join(errors.New("calibration: the dependency answered nothing"), err)
 	}
-	return float64(finished) / (s.Calibration * 3 / 4).Seconds(), nil
+	return float64(finished) / s.Topology.calls() / (s.Calibration * 3 / 4).Seconds(), nil
 }
 
 // closedLoop has callers ask again and again until ctx ends, as many for each of the

@@ -130,6 +130,107 @@ func TestAbuseVariants(t *testing.T) {
 	}
 }
 
+// Twice the slots are let through, and one more is told so at once.
+func TestOverloadTuned(t *testing.T) {
+	topology := find("overload").Topology
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		handler := tunedOverload(topology).Server(http.HandlerFunc(
+			func(http.ResponseWriter, *http.Request) { <-release }))
+		var refused, served atomic.Int64
+		ask := func() {
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/page", nil))
+			if w.Code == http.StatusServiceUnavailable && w.Header().Get("Retry-After") != "" {
+				refused.Add(1)
+			} else {
+				served.Add(1)
+			}
+		}
+		for range 2*topology.Slots + 3 {
+			go ask()
+		}
+		synctest.Wait()
+		if refused.Load() != 3 {
+			t.Errorf("%d are refused, want 3", refused.Load())
+		}
+		close(release)
+		synctest.Wait()
+		if ask(); served.Load() != int64(2*topology.Slots+1) {
+			t.Errorf("%d were served", served.Load())
+		}
+	})
+}
+
+// Whoever else is there takes no place of the checkouts.
+func TestTwoRooms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		handler := twoRooms(Topology{Slots: 4})(http.HandlerFunc(
+			func(http.ResponseWriter, *http.Request) { <-release }))
+		refused := make(map[string]int)
+		for _, kind := range []string{"browse", "prefetch", "checkout"} {
+			var n atomic.Int64
+			for range 10 {
+				go func() {
+					w := httptest.NewRecorder()
+					handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/"+kind, nil))
+					if w.Code == http.StatusServiceUnavailable {
+						n.Add(1)
+					}
+				}()
+			}
+			synctest.Wait()
+			refused[kind] = int(n.Load())
+		}
+		if got := fmt.Sprint(refused); got != "map[browse:5 checkout:2 prefetch:10]" {
+			t.Errorf("of ten each are refused %s", got)
+		}
+	})
+}
+
+// Panels go when as many calls are under way as there are slots.
+func TestBrownoutTuned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := tunedBrownout(Topology{Slots: 2})
+		ask := p.Around(func(ctx context.Context, _ request) (string, error) {
+			return sourceLive, sleep(ctx, time.Second)
+		})
+		for i, want := range []bool{true, true, false} {
+			if got := p.Panel(t.Context()); got != want {
+				t.Errorf("with %d under way there is a panel: %t", i, got)
+			}
+			go ask(t.Context(), request{})
+			synctest.Wait()
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !p.Panel(t.Context()) {
+			t.Error("when all is over there is no panel")
+		}
+	})
+}
+
+// What has failed is tried again, what was refused is not, and each time is counted.
+func TestComposedTuned(t *testing.T) {
+	for err, attempts := range map[error]float64{
+		errDropped: 3, &refusal{status: http.StatusServiceUnavailable}: 1,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := tunedComposed(Topology{})
+			ask := through(p, func(context.Context, request) (string, error) { return "", err })
+			if _, got := ask(t.Context(), request{}); !errors.Is(got, err) {
+				t.Errorf("%v becomes %v", err, got)
+			}
+			var a actor
+			if err := a.keep(p); err != nil || attemptsOf(a.final.Stats) != attempts {
+				t.Errorf("%v: it counts %s, %v", err, a.final.Stats, err)
+			}
+		})
+	}
+}
+
 // The map of the limiters has a bound, whoever comes.
 func TestQuotasAreBounded(t *testing.T) {
 	q := &quotas{clients: make(map[string]*rate.Limiter)}

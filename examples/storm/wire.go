@@ -22,9 +22,11 @@ import (
 const (
 	kindLocal     = "local"
 	kindDependent = "dependent"
+	kindPanel     = "panel" // the optional part of any other
 
-	sourceLive  = "live"
-	sourceStale = "stale"
+	sourceLive   = "live"
+	sourceStale  = "stale"
+	sourceDimmed = "dimmed"
 )
 
 // clientField is the header field that says who asks.
@@ -49,7 +51,11 @@ var errDropped = errors.New("dropped")
 type refusal struct {
 	status int  // 429 or 503
 	told   bool // it is a 429 that says what the limit is, and when to come back
+	after  time.Duration
 }
+
+// RetryAfter returns for how long it asks to stay away.
+func (r *refusal) RetryAfter() time.Duration { return r.after }
 
 func (r *refusal) Error() string { return fmt.Sprintf("status %d", r.status) }
 
@@ -74,14 +80,8 @@ func wireOf(t Topology) (wire, error) {
 func serveHTTP(
 	l net.Listener, handle call, p Protection, open *atomic.Int64,
 ) (stop func() error) {
-	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer(w, r, handle)
-	})
-	if p.Server != nil {
-		handler = p.Server(handler)
-	}
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           handlerOf(handle, p),
 		ReadHeaderTimeout: time.Minute,
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
@@ -94,6 +94,16 @@ func serveHTTP(
 	}
 	go func() { _ = server.Serve(l) }() // Ends with stop; the listener reports trouble.
 	return server.Close
+}
+
+func handlerOf(handle call, p Protection) http.Handler {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r, handle)
+	})
+	if p.Server != nil {
+		return p.Server(handler)
+	}
+	return handler
 }
 
 // answer serves one request. The body is read to its end first: only then does
@@ -123,9 +133,10 @@ func answer(w http.ResponseWriter, r *http.Request, handle call) {
 }
 
 // statusOf tells a server that turns a request away from one that failed at it: 503
-// from 502.
+// from 502. What asks to stay away was turned away too, further in.
 func statusOf(err error) int {
-	if errors.Is(err, errUnavailable) || errors.Is(err, errFull) || stormjib.NotAttempted(err) {
+	if errors.Is(err, errUnavailable) || errors.Is(err, errFull) ||
+		stormjib.NotAttempted(err) || stormjib.RetryAfter(err) > 0 {
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadGateway
@@ -136,12 +147,15 @@ func statusOf(err error) int {
 // its connections in TIME_WAIT and the run would measure ports. It POSTs,
 // since net/http quietly repeats what is idempotent when a connection dies.
 func dialHTTP(address string, p Protection, d dialer) call {
-	var transport http.RoundTripper = &http.Transport{
+	return clientOf(&http.Transport{
 		DialContext:         d.dial,
 		MaxIdleConns:        d.idle,
 		MaxIdleConnsPerHost: d.idle,
 		DisableCompression:  true,
-	}
+	}, address, p)
+}
+
+func clientOf(transport http.RoundTripper, address string, p Protection) call {
 	if p.HTTP != nil {
 		transport = p.HTTP(transport)
 	}
@@ -172,10 +186,13 @@ func failure(res *http.Response) error {
 	switch res.StatusCode {
 	case http.StatusOK:
 		return nil
-	case http.StatusTooManyRequests:
-		return &refusal{res.StatusCode, tells(res.Header)}
-	case http.StatusServiceUnavailable:
-		return &refusal{status: res.StatusCode}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+		return &refusal{
+			status: res.StatusCode,
+			told:   res.StatusCode == http.StatusTooManyRequests && tells(res.Header),
+			after:  time.Duration(seconds) * time.Second,
+		}
 	}
 	return fmt.Errorf("status %d", res.StatusCode)
 }

@@ -47,6 +47,7 @@ func TestAnswers(t *testing.T) {
 		{fmt.Errorf("front: %w", &bulkhead.FullError{}), Refused, http.StatusServiceUnavailable},
 		{errUnavailable, Refused, http.StatusServiceUnavailable},
 		{&refusal{status: http.StatusServiceUnavailable}, Failed, 0}, // of what it asked
+		{&refusal{status: 503, after: time.Second}, Refused, http.StatusServiceUnavailable},
 		{errors.New("failed"), Failed, 0},
 		{errDropped, Failed, 0},
 	}
