@@ -100,6 +100,7 @@ func tableRows() []*row {
 	addQueues(&rs)
 	addLimiters(&rs)
 	addCoalescers(&rs)
+	addShedders(&rs)
 	for _, r := range rs {
 		switch r.section {
 		case second, handedOn, stampede, queueing, queueingCrowd:
@@ -124,6 +125,14 @@ func clockPlus(ns float64) goal {
 	return func(rows []*row) (text string, most float64) {
 		return fmt.Sprintf("time.Since + %.0f ns", ns),
 			find(rows, baseline, "time.Since").ns[0] + ns
+	}
+}
+
+// clocksPlus is met by what reads the clock so many times and then takes so long.
+func clocksPlus(clocks, ns float64) goal {
+	return func(rows []*row) (text string, most float64) {
+		return fmt.Sprintf("%.0f × time.Since + %.0f ns", clocks, ns),
+			clocks*find(rows, baseline, "time.Since").ns[0] + ns
 	}
 }
 
