@@ -41,15 +41,22 @@
 // of slots is not: however many replicas share a backend, their claims add up to what it
 // could do before.
 //
-// The queue is class first, fair between tenants inside of a class by start-time fair
-// queueing (Goyal, Vin and Cheng, SIGCOMM 1996) over 64 hashed flows, and first come,
-// first served until somebody has been waiting for 100 ms without a break; from then on
-// the newest goes first, as in Facebook's Fail at Scale (Maurer, ACM Queue 2015).
+// The queue is class first, and has calls of a high class pass slots on to each other:
+// when one of them had to wait for long, those below have to do with fewer. It is fair
+// between tenants inside of a class by start-time fair queueing (Goyal, Vin and Cheng,
+// SIGCOMM 1996), charged by how long calls take, over 256 hashed flows. It is first come,
+// first served, but in the lowest class that waits when somebody has been waiting for 100
+// ms without a break: that is where there is too much, and from then on the newest goes
+// first, as in Facebook's Fail at Scale (Maurer, ACM Queue 2015).
 //
 // # Defaults
 //
 // A zero [Config] starts with 20 slots, finds between 1 and 1000, and lets as many calls
-// wait as there are slots, 8 at least, for 100 ms at most. Each field says why.
+// wait as there are slots, 8 at least, for 100 ms at most, and twice as many in a burst.
+// Each field says why. RateVegas is the default since of the algorithms here it alone
+// neither refuses most calls when a dependency gets slower nor lets the limits of
+// replicas that share a backend rise in an overload. Vegas, Gradient and AIMD are for
+// comparison, and Fixed is for tests.
 //
 // # Failure modes
 //
@@ -61,6 +68,17 @@
 //     client that leaves. Calls that run into their deadline shrink the limit.
 //   - Time is monotonic. A window during which the machine was suspended is dropped.
 //   - A restart forgets what was learned, unless it is given on; see [Shedder.Snapshot].
+//     A server that is overloaded from its first second takes that for normal: it still
+//     does what it can, at two to four times the latency.
+//   - Capacity that is lost looks like a dependency that got slow, until a claim has
+//     failed: for some seconds calls take several times as long. In a fleet, the next
+//     claims, ever rarer, cost some of that again.
+//   - A dependency that gets more than ten times as slow as the server was is taken for
+//     stuck. Set nothing for it: what would be served then is worth little.
+//   - Calls that take thousands of times as long as others, such as long polls, can take
+//     all slots, and be taken for overload. They have to say so: [Permit.StopClock].
+//   - Where few are refused each second they know only after MaxWait; where many are,
+//     most know at once.
 //
 // Experimental: the API and the algorithm may change with a minor version.
 package shed
