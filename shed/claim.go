@@ -111,7 +111,7 @@ func (c *claim) slower(o *view) bool {
 // inVain reports whether more calls were under way, and not more of them done.
 func (c *claim) inVain(o *view, rate float64) bool {
 	more, done := math.Log(o.n/c.n), math.Log(o.x/c.x)
-	chance := math.Sqrt(1/c.calls + 1/(o.x*o.t))
+	chance := 1.5 * math.Sqrt(1/c.calls+1/(o.x*o.t)) // and calls come in bursts
 	return o.x < .85*min(o.a, rate) && more > .3 && done+chance < .5*more
 }
 
@@ -120,7 +120,9 @@ func (c *claim) short(o *view, rate float64) bool {
 	c.got += o.x * o.t
 	c.asked += min(o.a, rate) * o.t
 	c.ended += float64(o.Completed)
-	return c.ended > 60 && c.got < .85*c.asked
+	// The longer it has been watched, the less of what is missing can be chance.
+	missing := max(.05, min(.15, 2/math.Sqrt(c.ended)))
+	return c.ended > 60 && c.got < (1-missing)*c.asked
 }
 
 // outgrow lets the rate grow, slowly, if what is claimed is served, is not slower, and

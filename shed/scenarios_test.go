@@ -335,7 +335,7 @@ func fleets() []*scenario {
 		span{"first 10 s", 90 * second, 100 * second, goals{goodput: both(.97)}},
 		span{
 			"lost", 100 * second, 210 * second,
-			goals{goodput: both(.97), p99: each(1.7, 3).reached(2.3, 3)},
+			goals{goodput: both(.97), p99: each(1.7, 3).reached(2.3, 4.6)},
 		},
 		span{"after", 220 * second, 300 * second, limit(1.5, 2)}).
 		workers(stepped(24., 90*second, 12., 210*second, 24.), 90*second, 210*second)
