@@ -20,7 +20,6 @@ type claim struct {
 	n, x, r   float64 // of the window that it began with
 	calls     float64 // that ended in it
 	reference float64 // latency that it is made for
-	wait      float64 // until an answer to the last raise is to be seen, s
 
 	asked, got, ended float64 // since the limit was all that is claimed
 	satisfied         int
@@ -55,9 +54,7 @@ func (v *rateVegas) begin(o *view) {
 		return
 	}
 	v.bad, v.credible = 0, 1
-	v.claim = &claim{
-		n: o.n, x: o.x, r: o.r, calls: o.x * o.t, reference: o.r, wait: min(o.r, .5),
-	}
+	v.claim = &claim{n: o.n, x: o.x, r: o.r, calls: o.x * o.t, reference: o.r}
 	v.limit = min(v.good*o.r+o.head, raise*v.limit)
 }
 
@@ -65,11 +62,7 @@ func (v *rateVegas) begin(o *view) {
 func (v *rateVegas) claiming(o *view) {
 	c := v.claim
 	c.windows++
-	if c.wait > 0 {
-		c.wait -= o.t
-		return
-	}
-	if c.windows <= 2 { // what began before the claim still shows
+	if c.windows == 1 { // it may have been getting slower just then
 		c.reference = max(c.reference, min(o.r, 1.5*c.r))
 	}
 	rate := v.credible * v.good
@@ -82,7 +75,7 @@ func (v *rateVegas) claiming(o *view) {
 	} else {
 		full += o.head
 	}
-	if v.stuck(o) || c.windows > 2 && c.slower(o) || c.inVain(o, rate) ||
+	if v.stuck(o) || c.windows > 1 && c.slower(o) || c.inVain(o, rate) ||
 		v.limit >= .9*full && c.short(o, rate) {
 		v.disprove(o)
 		return
@@ -92,9 +85,6 @@ func (v *rateVegas) claiming(o *view) {
 		return
 	}
 	v.outgrow(o, rate)
-	if full > v.limit {
-		c.wait = min(o.r, .5)
-	}
 	v.limit = min(full, raise*v.limit)
 }
 
@@ -111,7 +101,9 @@ func (c *claim) slower(o *view) bool {
 // inVain reports whether more calls were under way, and not more of them done.
 func (c *claim) inVain(o *view, rate float64) bool {
 	more, done := math.Log(o.n/c.n), math.Log(o.x/c.x)
-	chance := 1.5 * math.Sqrt(1/c.calls+1/(o.x*o.t)) // and calls come in bursts
+	// The less calls differ, the less does the number of them that end by chance. And calls
+	// come in bursts.
+	chance := 1.5 * math.Sqrt((1+o.Variation)/2*(1/c.calls+1/(o.x*o.t)))
 	return o.x < .85*min(o.a, rate) && more > .3 && done+chance < .5*more
 }
 

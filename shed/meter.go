@@ -28,6 +28,7 @@ type meter struct {
 
 	// What follows is the updater's alone.
 	last      reading
+	settling  bool    // the window is not to be used
 	latency   float64 // smoothed, ns
 	variation float64 // smoothed
 	mean      float64 // of the sample, smoothed, ns
@@ -41,6 +42,7 @@ const (
 	longest   = int64(5 * time.Second)
 	patience  = int64(2 * time.Second) // then a window ends with however few calls
 	suspended = int64(time.Minute)     // a window so long was none: nobody came
+	settled   = int64(500 * time.Millisecond)
 )
 
 // reading is what the counters were when the window began.
@@ -107,7 +109,7 @@ func (m *meter) window(now int64, hasEnded, refused uint64) (Window, bool) {
 	}
 	over := r.overloaded - m.last.overloaded
 	ended := int64((r.ended-m.last.ended)&mostEnded) - int64(r.ignored-m.last.ignored)
-	if length <= 0 || length < patience && ended < m.enough() {
+	if length <= 0 || length < patience && ended < m.enough() && !m.settling {
 		return Window{}, false
 	}
 	r.area, r.underWay = m.area(now)
@@ -127,7 +129,8 @@ func (m *meter) window(now int64, hasEnded, refused uint64) (Window, bool) {
 	w.Median = time.Duration(m.mean / math.Sqrt(1+w.Variation))
 	m.last = r
 	m.begun.Store(now)
-	if length >= suspended {
+	if length >= suspended || m.settling {
+		m.settling = false
 		m.due.Store(now + m.next(0))
 		return Window{}, false
 	}
@@ -135,8 +138,15 @@ func (m *meter) window(now int64, hasEnded, refused uint64) (Window, bool) {
 	return w, true
 }
 
+// settle leaves out what follows, for as long as a call takes: the limit was raised, and who
+// was let in before that, when there were fewer, still shows.
+func (m *meter) settle(now int64, latency time.Duration) {
+	m.settling = true
+	m.due.Store(now + min(max(int64(m.latency), int64(latency)), settled))
+}
+
 // next is how long the next window is at least. Three times what a call takes lets the
-// answer to the last update show.
+// answer to an update show that was not a raise.
 func (m *meter) next(latency time.Duration) int64 {
 	if latency > 0 {
 		if m.latency == 0 {

@@ -282,6 +282,9 @@ func (s *Shedder) update(now int64) {
 	to := s.bounded(int(float64(found) * (1 - s.press(now))))
 	s.limit.Store(uint64(to))
 	s.publish(w, word/oneCall)
+	if to > from+2 && 4*to > 5*from {
+		s.meter.settle(now, w.Latency())
+	}
 	if to > from && s.word.Load()&(waiting|kept) != 0 {
 		s.pass(now, nil, 0, OK, false)
 	}
