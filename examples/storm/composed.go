@@ -48,7 +48,7 @@ var _ = register(&Scenario{
 
 	Topology: Topology{
 		Transport: "http",
-		Slots:     12,
+		Slots:     24,
 		Service:   100 * time.Millisecond,
 		Patience:  2 * time.Second,
 		InFlight:  2000,
@@ -63,6 +63,7 @@ var _ = register(&Scenario{
 	Duration:    allEnds,
 	Needs:       allBegins + 10*time.Second,
 	Tick:        500 * time.Millisecond,
+	OneByOne:    true, // bare alone makes 2000 requests a second
 
 	Load: []Load{{Multiple: 0.6}, {From: allBegins, Multiple: 3}},
 

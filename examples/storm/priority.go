@@ -31,8 +31,8 @@ var _ = register(&Scenario{
 
 	Topology: Topology{
 		Transport: "http",
-		Slots:     16,
-		Service:   120 * time.Millisecond,
+		Slots:     24,
+		Service:   100 * time.Millisecond,
 		Patience:  2 * time.Second,
 		InFlight:  2000,
 		Kinds: []Kind{
