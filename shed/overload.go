@@ -46,12 +46,24 @@ type OverloadError struct {
 	Name   string      // Config.Name
 	Reason Reason      // why
 	Class  Criticality // that the call was counted for
+
+	// OverShare is true if the call's tenant had more calls waiting than others of its class,
+	// and this one had to go for that. It is the tenant's doing, and there may be room for
+	// others.
+	OverShare bool
 }
 
 // Error names the shedder, the reason and the class.
 func (e *OverloadError) Error() string {
 	return "shed" + quoted(e.Name) + ": overloaded: " + string(e.Reason) +
-		", for " + e.Class.String()
+		", for " + e.Class.String() + overShare(e.OverShare)
+}
+
+func overShare(is bool) string {
+	if is {
+		return ", over its share"
+	}
+	return ""
 }
 
 // Is reports whether target is [ErrOverloaded].
@@ -66,16 +78,23 @@ func (e *OverloadError) RetryAfter() time.Duration {
 	return time.Second/2 + rand.N(time.Second)
 }
 
-// refuse counts a refusal and returns its error, of which there is one for each reason and
-// class, made in advance: what is refused must cost nothing.
-func (s *Shedder) refuse(why Reason, c Criticality) error {
-	if why != Closed {
-		if s.pressed.Load() && (why == LimitReached || why == QueueFull) {
-			why = Pressure
-		}
+// denial is why a call is refused. It is zero if it is not.
+type denial struct {
+	why       Reason
+	overShare bool
+}
+
+// refuse counts a refusal and returns its error, of which there is one for each class and
+// denial, made in advance: what is refused must cost nothing.
+func (s *Shedder) refuse(d denial, c Criticality) error {
+	if s.pressed.Load() && (d.why == LimitReached || d.why == QueueFull) {
+		d.why = Pressure
 	}
 	s.refused[c].Add(1)
-	return s.errors[c][why.index()]
+	if d.overShare {
+		return s.crowders[c][d.why.index()]
+	}
+	return s.errors[c][d.why.index()]
 }
 
 // allRefused returns how many calls were refused so far.

@@ -27,7 +27,7 @@ type waiter struct {
 	ready chan struct{} // closed when it has its answer
 
 	element *list.Element // its place; nil: it has left it
-	why     Reason        // it will have none
+	refused denial        // it will have none
 	line    *line
 	flow    *flow
 	since   int64 // when it came
@@ -219,6 +219,17 @@ func (q *queue) victim(now int64, c call) *waiter {
 		return nil
 	}
 	return oldest
+}
+
+// overShare reports whether a call has to go since more of its tenant wait than of others in
+// the class, on average. Who has said nothing of its tenant shares with nobody. It is one
+// more than wait, or none.
+func (q *queue) overShare(c call, more int) bool {
+	l := q.lines[c.class]
+	if c.tenant == 0 || l == nil || l != q.lowest() {
+		return false
+	}
+	return (q.flow(l, c).waiters.Len()+more)*len(l.active) > l.length+more
 }
 
 // highest returns the line of the highest class that waits and may have another slot.

@@ -25,10 +25,12 @@ type Shedder struct {
 	limit atomic.Uint64
 	meter meter
 
-	cfg    Config
-	base   time.Time
-	seed   maphash.Seed
-	errors [classes + 1][reasons]error // by class and reason
+	cfg  Config
+	base time.Time
+	seed maphash.Seed
+
+	errors   [classes + 1][reasons]error // by class and reason
+	crowders [classes + 1][reasons]error // of who is over its share
 
 	refused [classes + 1]atomic.Uint64
 	gaveUp  atomic.Uint64
@@ -74,7 +76,9 @@ func New(cfg Config) *Shedder {
 	}
 	for class := range s.errors {
 		for i, why := range allReasons {
-			s.errors[class][i] = &OverloadError{cfg.Name, why, Criticality(class).known()}
+			c := Criticality(class).known()
+			s.errors[class][i] = &OverloadError{cfg.Name, why, c, false}
+			s.crowders[class][i] = &OverloadError{cfg.Name, why, c, true}
 		}
 	}
 	s.alive.ended = 1 << 63 // no number of calls: it counts from the first refusal
@@ -173,7 +177,7 @@ func (s *Shedder) TryAcquire(ctx context.Context) (Permit, error) {
 			return s.begin(now), nil
 		}
 	}
-	return Permit{}, s.refuse(why, class)
+	return Permit{}, s.refuse(denial{why: why}, class)
 }
 
 // takeShare is take where slots are kept.

@@ -52,8 +52,8 @@ func (g *simGate) Offer(now time.Duration, r *loadsim.Request) {
 	if r.Deadline != 0 {
 		c.deadline = int64(r.Deadline)
 	}
-	if w, why := g.s.offer(int64(now), c); why != "" {
-		g.s.refuse(why, c.class)
+	if w, d := g.s.offer(int64(now), c); w == nil {
+		g.s.refuse(d, c.class)
 		g.sim.Refuse(r)
 	} else {
 		g.held = append(g.held, &held{w, r, now + g.s.cfg.MaxWait})
@@ -101,9 +101,9 @@ func (g *simGate) look(now time.Duration) {
 }
 
 func (g *simGate) settle(now time.Duration, h *held) {
-	p, why := g.s.admit(int64(now), h.w)
-	if why != "" {
-		g.s.refuse(why, h.w.class)
+	p, d := g.s.admit(int64(now), h.w)
+	if d.why != "" {
+		g.s.refuse(d, h.w.class)
 		g.sim.Refuse(h.r)
 		return
 	}

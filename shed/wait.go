@@ -28,9 +28,9 @@ func (s *Shedder) Acquire(ctx context.Context) (Permit, error) {
 func (s *Shedder) acquireSlowly(ctx context.Context) (Permit, error) {
 	c := s.callOf(ctx)
 	done := ctx.Done() // of a user's, perhaps: not while w waits
-	w, why := s.offer(s.clock(), c)
-	if why != "" {
-		return Permit{}, s.refuse(why, c.class)
+	w, d := s.offer(s.clock(), c)
+	if w == nil {
+		return Permit{}, s.refuse(d, c.class)
 	}
 	w.wait(done, s.cfg.MaxWait)
 	if ctx.Err() != nil { // it wins over a slot: select would take either
@@ -41,9 +41,9 @@ func (s *Shedder) acquireSlowly(ctx context.Context) (Permit, error) {
 		}
 		return Permit{}, ended.New(ctx, "shed", true)
 	}
-	p, why := s.admit(s.clock(), w)
-	if why != "" {
-		return Permit{}, s.refuse(why, c.class)
+	p, d := s.admit(s.clock(), w)
+	if p.s == nil {
+		return Permit{}, s.refuse(d, c.class)
 	}
 	return p, nil
 }
@@ -85,25 +85,25 @@ func (w *waiter) wait(done <-chan struct{}, atMost time.Duration) {
 }
 
 // offer puts a call into the queue, or says why not.
-func (s *Shedder) offer(now int64, c call) (*waiter, Reason) {
+func (s *Shedder) offer(now int64, c call) (*waiter, denial) {
 	s.update(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.word.Load()&closed != 0 {
-		return nil, Closed
+		return nil, denial{why: Closed}
 	}
 	s.meter.waited.Add(1)
 	if s.revive(now) {
 		w := s.queue.push(now, c)
 		s.word.Or(waiting)
 		s.give(now, cmp.Or(s.queue.next(now), w)) // who waits goes first
-		return w, ""
+		return w, denial{}
 	}
 	switch {
 	case s.cfg.Queue < 0:
-		return nil, LimitReached
+		return nil, denial{why: LimitReached}
 	case s.queue.late(now, &c):
-		return nil, TooLate
+		return nil, denial{why: TooLate}
 	}
 	if s.queue.length >= s.room(now) {
 		s.grant(now) // who is late or has waited for too long makes room
@@ -111,16 +111,17 @@ func (s *Shedder) offer(now int64, c call) (*waiter, Reason) {
 	if s.queue.length >= s.room(now) && s.queue.length > 0 {
 		victim := s.queue.victim(now, c)
 		if victim == nil {
-			return nil, QueueFull
+			return nil, denial{QueueFull, s.queue.overShare(c, 1)}
 		}
-		s.dismiss(now, victim, Evicted)
+		over := victim.class == c.class && s.queue.overShare(victim.call, 0)
+		s.dismiss(now, victim, denial{Evicted, over})
 	}
 	w := s.queue.push(now, c)
 	// From here on whoever gives back a slot comes by. Those who did so just before do
 	// not: grant looks what they left.
 	s.word.Or(waiting)
 	s.grant(now)
-	return w, ""
+	return w, denial{}
 }
 
 // room is how many may wait: about as many as there are slots, and twice as many in a
@@ -156,9 +157,9 @@ func (s *Shedder) grantAll(now int64) {
 	for w := s.queue.next(now); w != nil; w = s.queue.next(now) {
 		switch {
 		case s.queue.late(now, &w.call):
-			s.dismiss(now, w, TooLate)
+			s.dismiss(now, w, denial{why: TooLate})
 		case s.queue.stale(now, w):
-			s.dismiss(now, w, QueueFull)
+			s.dismiss(now, w, denial{why: QueueFull})
 		case !s.takeFor():
 			return
 		default:
@@ -188,25 +189,25 @@ func (s *Shedder) give(now int64, w *waiter) {
 	close(w.ready)
 }
 
-func (s *Shedder) dismiss(now int64, w *waiter, why Reason) {
-	w.why = why
+func (s *Shedder) dismiss(now int64, w *waiter, d denial) {
+	w.refused = d
 	s.queue.remove(now, w)
 	close(w.ready)
 }
 
 // admit ends the wait of w.
-func (s *Shedder) admit(now int64, w *waiter) (Permit, Reason) {
+func (s *Shedder) admit(now int64, w *waiter) (Permit, denial) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case w.element != nil:
 		s.queue.remove(now, w)
 		s.grant(now)
-		return Permit{}, QueueFull
-	case w.why != "":
-		return Permit{}, w.why
+		return Permit{}, denial{why: QueueFull}
+	case w.refused.why != "":
+		return Permit{}, w.refused
 	}
-	return Permit{s: s, start: w.started, w: w}, ""
+	return Permit{s: s, start: w.started, w: w}, denial{}
 }
 
 // probe lets a call through when none has ended for a second, so that hanging calls do
@@ -248,7 +249,7 @@ func (s *Shedder) Close() {
 	now := s.clock()
 	s.queue.shares = shares{}
 	for w := s.queue.next(now); w != nil; w = s.queue.next(now) {
-		s.dismiss(now, w, Closed)
+		s.dismiss(now, w, denial{why: Closed})
 		s.queue.shares = shares{} // or some would stay
 	}
 	s.word.And(^uint64(waiting))

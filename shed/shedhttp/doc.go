@@ -57,11 +57,12 @@
 //
 // # Defaults
 //
-// Refused is with 503, and never with 429: whose fault the overload is cannot be told
-// from one request. The answer says that it is a refusal of this replica: a
-// breakerhttp.Transport on the other side does not take it for a failure, a
-// retryhttp.Transport tries another replica at once, within its budget, and the
-// [Transport] of this package sends less.
+// Refused is with 503; and with 429 where a tenant has more requests waiting than others
+// have, and this one had to go for that. Whose fault the overload is cannot be told from
+// one request, so who has said nothing of its tenant never gets that. The answer says that
+// it is a refusal of this replica: a breakerhttp.Transport on the other side does not take
+// it for a failure, a retryhttp.Transport tries another replica at once after a 503, within
+// its budget, and the [Transport] of this package sends less.
 //
 // A request whose time is up when it comes is refused before anything is done for it.
 //

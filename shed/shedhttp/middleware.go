@@ -2,6 +2,7 @@ package shedhttp
 
 import (
 	"context"
+	"errors"
 	"math"
 	"net/http"
 	"strconv"
@@ -149,10 +150,11 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	Refuse(w, r, err)
 }
 
-// Refuse answers a request that is not served: 503, a Retry-After of whole seconds, at
-// least one, the field by which breakers, retries and throttles know a refusal of this
-// replica, and a body of application/problem+json (RFC 9457). Why exactly it does not
-// say: that is for logs, not for clients.
+// Refuse answers a request that is not served: with 503, or with 429 where its tenant has
+// more than its share ([shed.OverloadError]). To that come a Retry-After of whole seconds,
+// at least one, the field by which breakers, retries and throttles know a refusal of this
+// replica, and a body of application/problem+json (RFC 9457). Why exactly it does not say:
+// that is for logs, not for clients.
 //
 // A request whose time is up gets the same answer. Most often nobody reads it; but it may
 // have been a deadline of the server's own, and to write nothing would be a 200.
@@ -160,6 +162,11 @@ func Refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	h := w.Header()
 	h.Set("Retry-After", strconv.Itoa(seconds(verdict.RetryAfter(err))))
 	h.Set(hop.RefusalField, hop.Refusal{Reason: hop.Shed, Scope: hop.Replica}.String())
+	if e, ok := errors.AsType[*shed.OverloadError](err); ok && e.OverShare {
+		problem.Write(w, http.StatusTooManyRequests,
+			"This server has more to do than it can, and most of it for you. Try again later.")
+		return
+	}
 	problem.Write(w, http.StatusServiceUnavailable,
 		"This server has more to do than it can. Try again later.")
 }

@@ -711,6 +711,27 @@ func TestMiddlewareConcurrently(t *testing.T) {
 	}
 }
 
+// Who has more waiting than others is answered otherwise than who comes when there is too
+// much.
+func TestRefuseOverShare(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want int
+	}{
+		{&shed.OverloadError{Reason: shed.QueueFull, OverShare: true}, http.StatusTooManyRequests},
+		{fmt.Errorf("wrapped: %w", &shed.OverloadError{OverShare: true}), 429},
+		{&shed.OverloadError{Reason: shed.QueueFull}, http.StatusServiceUnavailable},
+		{shed.ErrOverloaded, http.StatusServiceUnavailable},
+	} {
+		w := httptest.NewRecorder()
+		shedhttp.Refuse(w, incoming(), test.err)
+		if w.Code != test.want || w.Header().Get("Retry-After") == "" ||
+			w.Header().Get(hop.RefusalField) == "" {
+			t.Errorf("%v: %d %v, want %d", test.err, w.Code, w.Header(), test.want)
+		}
+	}
+}
+
 // What stands in the field is what the module's packages read.
 func TestRefusalField(t *testing.T) {
 	w := httptest.NewRecorder()
