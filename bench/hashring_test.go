@@ -106,6 +106,23 @@ func newRendezvous() *rendezvous.Rendezvous {
 	return rendezvous.New(nodeNames(), xxhash.Sum64String)
 }
 
+const (
+	ownership = "The owner of a key, of 100 nodes"
+	ownersOf3 = "Three nodes of a key"
+	balanced  = "A node of a key within bounds, taken and given back"
+)
+
+func addPlacements(tb testing.TB, rs *rows) {
+	tb.Helper()
+	rs.add(ownership, 0, owners())
+	eighth := partOf(8, "1/8", ownership, "groupcache")
+	find(*rs, ownership, "stormjib").goals = []goal{atMost(8), eighth}
+	find(*rs, ownership, "stormjib-ring").goals = []goal{atMost(14), eighth}
+	rs.add(ownersOf3, 0, threeOwners(), atMost(20))
+	rs.add(balanced, 0, balancers(tb))
+	find(*rs, balanced, "stormjib").goals = []goal{atMost(45)}
+}
+
 // asked is a loop that asks for the owner of one key after another.
 func asked(keys []string, ask func(key string) string) func(int) error {
 	return func(n int) error {
@@ -132,7 +149,7 @@ func owners() []contender {
 		{"modulo", asked(keys, func(key string) string {
 			return names[xxhash.Sum64String(key)%ringNodes]
 		})},
-		{"stormjib-table", asked(keys, func(key string) string {
+		{"stormjib", asked(keys, func(key string) string {
 			n, _ := table.Owner(key)
 			return n.ID
 		})},
@@ -165,7 +182,7 @@ func threeOwners() []contender {
 	serial, byVnode := newSerialx(), newAuthzed()
 	buf := make([]hashring.Node, 0, 3)
 	return []contender{
-		{"stormjib-table", asked(keys, func(key string) string {
+		{"stormjib", asked(keys, func(key string) string {
 			return table.Append(buf, key, 3)[2].ID
 		})},
 		{"stormjib-ring", asked(keys, func(key string) string {

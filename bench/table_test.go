@@ -38,7 +38,7 @@ func TestTable(t *testing.T) {
 	if *table {
 		rounds, target, keys = 21, 20*time.Millisecond, million
 	}
-	rows := tableRows()
+	rows := tableRows(t)
 	measure(rows, rounds, target)
 	// Apart from the others: what the collector has to do with a million keys, it does
 	// on the time of whoever allocates.
@@ -82,7 +82,8 @@ func (rs *rows) add(section string, crowd int, contenders []contender, goals ...
 	}
 }
 
-func tableRows() []*row {
+func tableRows(tb testing.TB) []*row {
+	tb.Helper()
 	var rs rows
 	rs.add(baseline, 0, baselines())
 	rs.add(closed, 0, closedWindow(), nearTheClock, partOf(3, "⅓", closed, "gobreaker-rolling"))
@@ -101,6 +102,7 @@ func tableRows() []*row {
 	addLimiters(&rs)
 	addCoalescers(&rs)
 	addShedders(&rs)
+	addPlacements(tb, &rs)
 	for _, r := range rs {
 		switch r.section {
 		case second, handedOn, stampede, queueing, queueingCrowd:
