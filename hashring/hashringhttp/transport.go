@@ -75,7 +75,7 @@ import (
 
 	"github.com/stormjib/stormjib/hashring"
 	"github.com/stormjib/stormjib/internal/body"
-	"github.com/stormjib/stormjib/internal/hop"
+	"github.com/stormjib/stormjib/internal/secondhttp"
 )
 
 // Transport is an [http.RoundTripper] that sends a request to a node of its key. Use it
@@ -121,7 +121,7 @@ type Transport struct {
 	// 504 are, and what says that it is a refusal.
 	Failed func(*http.Response) bool
 
-	purse purse
+	purse secondhttp.Purse
 }
 
 var (
@@ -134,7 +134,7 @@ var (
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	b, err := t.balancer(r)
 	if err != nil {
-		closeBody(r)
+		secondhttp.CloseBody(r)
 		return nil, err
 	}
 	if b == nil {
@@ -196,12 +196,12 @@ type call struct {
 func (c *call) do() (*http.Response, error) {
 	first, err := c.first()
 	if err != nil {
-		closeBody(c.request)
+		secondhttp.CloseBody(c.request)
 		return nil, err
 	}
 	defer first.Release() // if a function of the user's panics
 	node := first.Node()
-	resp, err := c.exchange(c.to(node), &first)
+	resp, err := c.exchange(secondhttp.To(c.request, c.address(node)), &first)
 	if !c.failed {
 		c.t.budget().Success()
 		return resp, err
@@ -217,12 +217,12 @@ func (c *call) do() (*http.Response, error) {
 	if !c.t.budget().Take() {
 		return resp, err
 	}
-	again, ok := c.again(second.Node())
+	again, ok := secondhttp.Again(c.request, c.address(second.Node()), 2)
 	if !ok {
 		return resp, err
 	}
 	if resp != nil {
-		discard(resp)
+		secondhttp.Discard(resp)
 	}
 	return c.exchange(again, &second)
 }
@@ -283,28 +283,8 @@ func (t *Transport) failure(resp *http.Response) error {
 		if !t.Failed(resp) {
 			return nil
 		}
-	} else if !failed(resp) {
+	} else if !secondhttp.Failed(resp) {
 		return nil
 	}
 	return fmt.Errorf("hashringhttp: status %d", resp.StatusCode)
-}
-
-func failed(resp *http.Response) bool {
-	switch resp.StatusCode {
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	refusal, ok := hop.ParseRefusal(resp.Header.Get(hop.RefusalField))
-	return ok && refusal.Refused()
-}
-
-// to returns the request for a node. It is a shallow copy, but for the URL.
-func (c *call) to(n hashring.Node) *http.Request {
-	sent, u := *c.request, *c.request.URL
-	sent.Host = cmp.Or(sent.Host, u.Host)
-	if u.Host = n.ID; c.t.Address != nil {
-		u.Host = c.t.Address(n)
-	}
-	sent.URL = &u
-	return &sent
 }

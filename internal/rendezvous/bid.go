@@ -84,3 +84,45 @@ func (p *podium) appendTo(dst []uint16) []uint16 {
 	}
 	return dst
 }
+
+// crowd keeps the first of the bids that it is offered, as many as there is room for,
+// where that is more than on a podium. It is a heap, and the last of them is on top.
+type crowd struct {
+	n    int
+	bids []bid
+}
+
+func (c *crowd) full() bool { return c.n == len(c.bids) }
+
+func (c *crowd) offer(b bid) {
+	if c.full() {
+		if b.before(&c.bids[0]) {
+			c.replaceLast(b)
+		}
+		return
+	}
+	i := c.n
+	c.n++
+	for c.bids[i] = b; i > 0; {
+		up := (i - 1) / 2
+		if !c.bids[up].before(&c.bids[i]) {
+			return
+		}
+		c.bids[i], c.bids[up] = c.bids[up], c.bids[i]
+		i = up
+	}
+}
+
+func (c *crowd) replaceLast(b bid) {
+	c.bids[0] = b
+	for i, down := 0, 1; down < c.n; down = 2*i + 1 {
+		if right := down + 1; right < c.n && c.bids[down].before(&c.bids[right]) {
+			down = right
+		}
+		if !c.bids[i].before(&c.bids[down]) {
+			return
+		}
+		c.bids[i], c.bids[down] = c.bids[down], c.bids[i]
+		i = down
+	}
+}

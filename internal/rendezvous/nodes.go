@@ -23,6 +23,7 @@ type Nodes struct {
 	weights []uint32
 	zones   []uint16
 	groups  []group // by zone
+	sizes   []int   // of the zones, the smallest first
 	mixed   bool    // the weights are not all the same
 
 	// depth is, by k, how many of the first k nodes are in one zone at most.
@@ -35,7 +36,7 @@ type group struct {
 	members []uint16
 
 	// hopeful is, by k, a score that the best k nodes very probably have: so high that
-	// three times k nodes and one have it on average.
+	// as many nodes have it on average as hope says.
 	hopeful [MaxTop + 1]uint64
 }
 
@@ -52,28 +53,33 @@ func New(hashes []uint64, weights []uint32, zones []uint16) *Nodes {
 		g.members = append(g.members, uint16(i))
 		n.mixed = n.mixed || weights[i] != weights[0]
 	}
+	for z := range n.groups {
+		n.sizes = append(n.sizes, len(n.groups[z].members))
+	}
+	slices.Sort(n.sizes)
 	for k := range n.depth {
-		n.depth[k] = n.ranks(k)
+		n.depth[k] = n.Depth(k)
 		for z := range n.groups {
 			g := &n.groups[z]
-			if hopeful := uint64(3*k + 1); hopeful < uint64(len(g.members)) {
-				g.hopeful[k] = math.MaxUint64 - math.MaxUint64/uint64(len(g.members))*hopeful
+			if hopeful := hope(k); hopeful < uint64(len(g.members)) {
+				least := math.MaxUint64 - math.MaxUint64/uint64(len(g.members))*hopeful
+				g.hopeful[k] = least & upper
 			}
 		}
 	}
 	return n
 }
 
-// ranks returns how many ranks it takes to have k nodes.
-func (n *Nodes) ranks(k int) int {
-	for depth := range k {
-		room := 0
-		for _, g := range n.groups {
-			room += min(depth, len(g.members))
+// Depth returns how many of the first k nodes are in one zone at most, and k if there are
+// not as many nodes.
+func (n *Nodes) Depth(k int) int {
+	left := k
+	for i, size := range n.sizes {
+		zones := len(n.sizes) - i // the others are all in already
+		if size*zones >= left {
+			return (left + zones - 1) / zones
 		}
-		if room >= k {
-			return depth
-		}
+		left -= size
 	}
 	return k
 }
@@ -93,6 +99,10 @@ func (n *Nodes) Top(dst []uint16, key uint64, k, first int) []uint16 {
 		return dst
 	}
 	best := podium{size: k}
+	if first == None && len(n.groups) == 1 {
+		n.race(&best, &n.groups[0], key)
+		return best.appendTo(dst)
+	}
 	if first != None {
 		best.offer(n.bid(key, first, 0))
 	}
@@ -121,15 +131,15 @@ func (n *Nodes) race(zone *podium, g *group, key uint64) {
 		n.raceMixed(zone, g, key)
 		return
 	}
-	g.raceAbove(zone, key, g.hopeful[zone.size])
-	if zone.n < min(zone.size, len(g.members)) {
-		zone.n = 0
-		g.raceAbove(zone, key, 0)
+	if !g.raceHopeful(zone, key) {
+		g.raceAll(zone, key)
 	}
 }
 
-// raceAbove offers those with a score of least or more. All weights are the same.
-func (g *group) raceAbove(zone *podium, key, least uint64) {
+// raceAll offers all who are not behind the last on the podium, once that is full. All
+// weights are the same.
+func (g *group) raceAll(zone *podium, key uint64) {
+	least := uint64(0)
 	for i, h := range g.hashes {
 		score := Score(key, h)
 		if score < least {
@@ -154,6 +164,53 @@ func (n *Nodes) raceMixed(zone *podium, g *group, key uint64) {
 		zone.offer(n.bidOf(score, node, 0))
 		if zone.n == zone.size {
 			last = zone.bids[zone.n-1]
+		}
+	}
+}
+
+// Best is Top for any k: it appends the first k nodes of a key, or all if they are not as
+// many. It allocates only for more than 60 nodes, or dozens of zones.
+func (n *Nodes) Best(dst []uint16, key uint64, k int) []uint16 {
+	k = min(k, len(n.hashes))
+	if k <= MaxTop {
+		return n.Top(dst, key, k, None)
+	}
+	var buf [64]bid
+	bids := buf[:]
+	if most := k + len(n.groups); most > len(buf) {
+		bids = make([]bid, most)
+	}
+	end, depth := 0, n.Depth(k)
+	for z := range n.groups {
+		zone := bids[end:][:min(depth, len(n.groups[z].members))]
+		n.fill(zone, &n.groups[z], key)
+		sortBids(zone)
+		for i := range zone {
+			zone[i].rank = uint16(i + 1)
+		}
+		end += len(zone)
+	}
+	if len(n.groups) > 1 {
+		sortBids(bids[:end])
+	}
+	for i := range bids[:k] {
+		dst = append(dst, bids[i].node)
+	}
+	return dst
+}
+
+// fill finds the first nodes of a zone, as many as there are places, in any order.
+func (n *Nodes) fill(places []bid, g *group, key uint64) {
+	zone := crowd{bids: places}
+	var last bid // of those in the crowd, once it is full
+	for i, h := range g.hashes {
+		score, node := Score(key, h), g.members[i]
+		if score < last.score && (!n.mixed || n.weights[node] <= last.weight) {
+			continue
+		}
+		zone.offer(n.bidOf(score, node, 0))
+		if zone.full() {
+			last = zone.bids[0]
 		}
 	}
 }

@@ -95,16 +95,21 @@ func compareWithModel(t *testing.T, f *field, n *rendezvous.Nodes, rnd *rand.Ran
 	if got := n.Top([]uint16{7}, key, k, first); !slices.Equal(got[1:], top) || got[0] != 7 {
 		t.Fatalf("top %d of %d, first %d: got %v, want %v", k, len(plain), first, got, top)
 	}
+	few := rnd.IntN(len(plain) + 3)
+	best := f.spread(key, rendezvous.None)[:min(few, len(plain))]
+	if got := n.Best([]uint16{7}, key, few); !slices.Equal(got[1:], best) || got[0] != 7 {
+		t.Fatalf("best %d of %d: got %v, want %v", few, len(plain), got, best)
+	}
 	if got := n.Order(key, first); !slices.Equal(got, spread) {
 		t.Fatalf("order, first %d:\ngot  %v\nwant %v", first, got, spread)
 	}
 
-	few := slices.Clone(plain[:min(len(plain), 9)])
-	rnd.Shuffle(len(few), func(i, j int) { few[i], few[j] = few[j], few[i] })
-	among := f.among(key, few)
-	among = among[:min(k, rendezvous.MaxTop, len(few))]
-	if got := n.Among(nil, key, k, few); !slices.Equal(got, among) {
-		t.Fatalf("the first %d among %v: got %v, want %v", k, few, got, among)
+	nine := slices.Clone(plain[:min(len(plain), 9)])
+	rnd.Shuffle(len(nine), func(i, j int) { nine[i], nine[j] = nine[j], nine[i] })
+	among := f.among(key, nine)
+	among = among[:min(k, rendezvous.MaxTop, len(nine))]
+	if got := n.Among(nil, key, k, nine); !slices.Equal(got, among) {
+		t.Fatalf("the first %d among %v: got %v, want %v", k, nine, got, among)
 	}
 
 	i, j := rnd.IntN(len(plain)), rnd.IntN(len(plain))
@@ -163,6 +168,43 @@ func TestNodesTies(t *testing.T) {
 					t.Fatalf("top %v, want %v", got, test.want)
 				}
 			}
+		}
+	}
+}
+
+// Also where they are too many for a podium, and those with a hopeful score for a sieve.
+func TestManyTies(t *testing.T) {
+	f := new(field)
+	for i := range 100 {
+		f.add(i, 9, 1, 0)
+	}
+	n := f.nodes()
+	for key := range uint64(100) {
+		for _, k := range []int{3, 8, 9, 40, 100} {
+			best := n.Best(nil, key, k)
+			for i, node := range best {
+				if len(best) != k || int(node) != i {
+					t.Fatalf("best %d: %v", k, best)
+				}
+			}
+		}
+	}
+}
+
+// Depth is how many of the first k are in one zone.
+func TestDepth(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(8, 8))
+	for range 200 {
+		f := random(rnd, 1+rnd.IntN(30), 1+rnd.IntN(6), 1)
+		n := f.nodes()
+		order := f.spread(1, rendezvous.None)
+		counts, deepest := map[uint16]int{}, 0
+		for k, i := range order {
+			if got := n.Depth(k); got != deepest {
+				t.Fatalf("depth of %d of %d: %d, want %d", k, len(order), got, deepest)
+			}
+			counts[f.zones[i]]++
+			deepest = max(deepest, counts[f.zones[i]])
 		}
 	}
 }
@@ -244,9 +286,10 @@ func TestWeightGrows(t *testing.T) {
 func TestNodesAllocations(t *testing.T) {
 	f := random(rand.New(rand.NewPCG(1, 1)), 100, 3, 2)
 	n := f.nodes()
-	dst := make([]uint16, 0, rendezvous.MaxTop)
+	dst := make([]uint16, 0, 50)
 	got := testing.AllocsPerRun(100, func() {
 		n.Top(dst, 42, 3, 5)
+		n.Best(dst, 42, 50)
 		n.Among(dst, 42, 3, []uint16{1, 2, 3, 4})
 		n.Next(42, rendezvous.None, nil)
 	})

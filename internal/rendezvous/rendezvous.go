@@ -13,12 +13,20 @@ const golden = 0x9e3779b97f4a7c15
 // differ in the last byte, are so close to each other that without it most of the names
 // would get no keys at all.
 func Mix(x uint64) uint64 {
+	x = stir(x)
+	return x ^ x>>31
+}
+
+// stir is Mix but for the last step, which leaves the upper 31 bits as they are.
+func stir(x uint64) uint64 {
 	x ^= x >> 30
 	x *= 0xbf58476d1ce4e5b9
 	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
+	return x * 0x94d049bb133111eb
 }
+
+// upper are the bits that stir has right.
+const upper = 1<<64 - 1<<33
 
 // Score is how much the node with this hash wants a key. With keys 1, 2, 3 and so on, it
 // is the stream of SplitMix64 (Steele, Lea and Flood, 2014) that begins at node, and as
