@@ -13,10 +13,12 @@ import (
 // role is the second.
 const roleArgument = "storm-role"
 
-// The roles. Every variant of a run has one process of each.
+// The roles. Every variant of a run has one process of each, a fleet only where there are
+// nodes.
 const (
 	roleGenerator  = "generator"
 	roleFront      = "front"
+	roleFleet      = "fleet"
 	roleDependency = "dependency"
 )
 
@@ -27,6 +29,8 @@ func part(role string) func(context.Context, *actor) error {
 		return generate
 	case roleFront:
 		return serveFront
+	case roleFleet:
+		return serveFleet
 	case roleDependency:
 		return serveDependency
 	}
@@ -39,7 +43,7 @@ type orders struct {
 	Scenario string        `json:"scenario"`
 	Variant  string        `json:"variant"`
 	Host     string        `json:"host"` // where to listen
-	Peer     string        `json:"peer"` // whom to call
+	Peer     string        `json:"peer"` // whom to call; nodes, with commas in between
 	Seed     uint64        `json:"seed"`
 	Capacity float64       `json:"capacity"`
 	Length   time.Duration `json:"length"`
@@ -53,7 +57,7 @@ type start struct {
 
 // event is a line an actor writes.
 type event struct {
-	Ready    string         `json:"ready,omitempty"` // its address; it waits for the start
+	Ready    string         `json:"ready,omitempty"` // as a Peer; it waits for the start
 	Outcomes []Outcome      `json:"outcomes,omitempty"`
 	Through  *time.Duration `json:"through,omitempty"` // all arrivals before it are settled
 	Done     bool           `json:"done,omitempty"`    // the generator has nothing left to do
@@ -87,8 +91,8 @@ const (
 )
 
 // Sample is the state of a front service over one tick: peaks, and the breaker
-// states seen, in order. The calls are the dependency's, which sends them in a
-// Sample of its own.
+// states seen, in order. The calls are the dependency's and the visits the fleet's, which
+// send them in Samples of their own.
 type Sample struct {
 	Tick       int      `json:"tick"`
 	Goroutines int      `json:"goroutines,omitempty"`
@@ -97,6 +101,14 @@ type Sample struct {
 	Breaker    []string `json:"breaker,omitempty"`
 	AtOnce     int      `json:"at_once,omitempty"` // calls under way
 	Calls      int      `json:"calls,omitempty"`   // that reached the dependency
+	Visits
+}
+
+// Visits is what the nodes of a fleet have seen over one tick.
+type Visits struct {
+	Hits    int `json:"hits,omitempty"`    // requests that a node had the page for
+	Misses  int `json:"misses,omitempty"`  // those that had to wait for the store
+	Busiest int `json:"busiest,omitempty"` // the most requests under way at one node
 }
 
 // merge adds what another process has seen of the same tick.
@@ -107,6 +119,9 @@ func (s *Sample) merge(o Sample) {
 	s.ConnsOut = max(s.ConnsOut, o.ConnsOut)
 	s.AtOnce = max(s.AtOnce, o.AtOnce)
 	s.Calls = max(s.Calls, o.Calls)
+	if o.Visits != (Visits{}) {
+		s.Visits = o.Visits
+	}
 	if o.Breaker != nil {
 		s.Breaker = o.Breaker
 	}

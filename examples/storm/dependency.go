@@ -52,7 +52,7 @@ func serveDependency(ctx context.Context, a *actor) error {
 	if zero, ok := a.await(ctx); ok {
 		d.zero.Store(&zero)
 		d.weaken(ctx, zero)
-		d.count(ctx, a, zero)
+		everyTick(ctx, a.scenario.Tick, zero, d.sample, a.emit)
 	}
 	a.final.Served = &Served{
 		Reached:   d.reached.Load(),
@@ -92,6 +92,9 @@ func (d *dependency) pool(kind string) string {
 // handle serves one request as the fault curve says for the time it arrives:
 // what is already in a slot when a fault begins is finished.
 func (d *dependency) handle(ctx context.Context, r request) (source string, err error) {
+	if r.Kind == kindFill {
+		return sourceLive, nil
+	}
 	d.reached.Add(1)
 	d.calls.Add(1)
 	fault, left := d.fault(r.Kind)
@@ -194,16 +197,8 @@ func (d *dependency) weaken(ctx context.Context, zero time.Time) {
 	}
 }
 
-// count reports, tick by tick until ctx ends, how many calls have come.
-func (d *dependency) count(ctx context.Context, a *actor, zero time.Time) {
-	_ = sleep(ctx, time.Until(zero))
-	d.calls.Store(0)
-	for tick := 0; ctx.Err() == nil; tick++ {
-		end := zero.Add(time.Duration(tick+1) * a.scenario.Tick)
-		_ = sleep(ctx, time.Until(end))
-		a.emit(event{Sample: &Sample{Tick: tick, Calls: int(d.calls.Swap(0))}})
-	}
-}
+// sample returns how many calls have come since it was last asked.
+func (d *dependency) sample() Sample { return Sample{Calls: int(d.calls.Swap(0))} }
 
 // fault returns what requests of a kind suffer from at this moment, and for how long.
 func (d *dependency) fault(kind string) (f Fault, left time.Duration) {

@@ -40,14 +40,23 @@ func serveFront(ctx context.Context, a *actor) error {
 	topology := a.scenario.Topology
 	protection := a.variant.Protect(topology)
 	f := newFront(topology, a.Seed, protection)
-	f.ask = f.counted(
-		a.wire.dial(a.Peer, protection, dialer{topology.InFlight, &f.out, &a.trouble}))
+	host, names := a.host()
+	d := dialer{topology.InFlight, &f.out, &a.trouble, names}
+	f.ask = f.counted(a.wire.dial(host, protection, d))
 	if protection.Around != nil {
 		f.ask = protection.Around(f.ask)
+	}
+	if err := f.meet(ctx, a.scenario, protection); err != nil {
+		return err
 	}
 	stop := a.wire.serve(l, f.handle, protection, &f.in)
 	a.emit(event{Ready: l.Addr().String()})
 	if zero, ok := a.await(ctx); ok {
+		go func() {
+			if err := a.scenario.tell(ctx, zero, protection); err != nil {
+				a.emit(event{Error: err.Error()})
+			}
+		}()
 		f.watch(ctx, a, zero)
 	}
 	a.final.Took = f.took.all()

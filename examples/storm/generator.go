@@ -43,7 +43,7 @@ func generate(ctx context.Context, a *actor) error {
 		trouble:  &a.trouble,
 	}
 	g.settled = make([]bool, len(g.plan))
-	g.call = a.wire.dial(a.Peer, Protection{}, dialer{t.InFlight, &g.open, &a.trouble})
+	g.call = a.wire.dial(a.Peer, Protection{}, dialer{t.InFlight, &g.open, &a.trouble, nil})
 	a.emit(event{Ready: a.Peer})
 	zero, ok := a.await(ctx)
 	if !ok {

@@ -10,19 +10,19 @@
 //	go run ./examples/storm -scenario all
 //
 // Without -scenario it is a tour of those that -list marks, in under 90 seconds.
-// All of them take eight minutes: to see that something never recovers, one has to wait.
+// All of them take ten minutes: to see that something never recovers, one has to wait.
 //
 // # Fairness
 //
-// Each variant has a generator, a front service and a dependency of its own,
-// each a process of its own, fresh for the run. The traffic is open loop: the
-// arrivals are drawn beforehand from the seed, are the same for every variant,
-// and latency counts from the moment a request should have left. The front
-// service runs the same handler in every variant, fallback included; what
-// differs is only what stands between that handler and the dependency, or between the
-// clients and that handler. Where the service has room for so many requests at a time,
-// it has the same room in every variant; the others wait, first come, first served, until
-// they leave.
+// Each variant has a generator, a front service and a dependency of its own, and one that
+// plays the nodes between those two where a scenario has any: each a process of its own,
+// fresh for the run. The traffic is open loop: the arrivals are drawn beforehand from the
+// seed, are the same for every variant, and latency counts from the moment a request should
+// have left. The front service runs the same handler in every variant, fallback included;
+// what differs is only what stands between that handler and the dependency, or between the
+// clients and that handler. Where the service has room for so many requests at a time, it
+// has the same room in every variant; the others wait, first come, first served, until they
+// leave. Of nodes that come and go all variants hear at the same time.
 //
 // A dependency whose slots are all busy queues, first come, first served; work whose
 // caller has left is finished once it has a slot, and skipped while it still queues,

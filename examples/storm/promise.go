@@ -13,6 +13,7 @@ type Verdict struct {
 	AtLeast float64           `json:"at_least,omitempty"`
 	AtMost  float64           `json:"at_most,omitempty"`
 	Premise bool              `json:"premise,omitempty"` // about bare alone
+	Also    []string          `json:"also,omitempty"`    // those who have to keep it too
 	Values  map[string]Number `json:"values"`            // by variant
 	Kept    map[string]bool   `json:"kept"`              // by variant
 }
@@ -49,6 +50,7 @@ func judge(s *Scenario, records []*Record) []Verdict {
 	for _, p := range s.Promises {
 		v := Verdict{
 			Text: p.Text, Unit: p.Unit, AtLeast: p.AtLeast, AtMost: p.AtMost, Premise: p.Premise,
+			Also:   p.Also,
 			Values: map[string]Number{}, Kept: map[string]bool{},
 		}
 		for _, r := range records {
@@ -83,6 +85,21 @@ func keptAll(verdicts []Verdict, variant string) bool {
 	return true
 }
 
+// broke returns the first of the library's variants that broke a promise, "" if none did.
+func broke(verdicts []Verdict) string {
+	if !keptAll(verdicts, mainName) {
+		return mainName
+	}
+	for _, v := range verdicts {
+		for _, variant := range v.Also {
+			if !v.Kept[variant] {
+				return variant
+			}
+		}
+	}
+	return ""
+}
+
 // premised reports whether bare suffered what it should.
 func premised(verdicts []Verdict) bool {
 	for _, v := range verdicts {
@@ -95,9 +112,9 @@ func premised(verdicts []Verdict) bool {
 
 // conclude returns the exit code the verdicts deserve, and in words why.
 func conclude(verdicts []Verdict) (code int, why string) {
-	switch {
-	case !keptAll(verdicts, mainName):
-		return exitBroken, "BROKEN: " + mainName + " did not keep its promise"
+	switch broken := broke(verdicts); {
+	case broken != "":
+		return exitBroken, "BROKEN: " + broken + " did not keep its promise"
 	case keptAll(verdicts, bareName):
 		return exitBroken, "SHOWS NOTHING: " + bareName + " keeps the promise too"
 	case !premised(verdicts):

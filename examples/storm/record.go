@@ -39,6 +39,7 @@ type Tick struct {
 	Breaker    []string `json:"breaker,omitempty"` // states seen, in order
 	AtOnce     int      `json:"at_once"`           // calls under way, at peak
 	Calls      int      `json:"calls"`             // that reached the dependency
+	Visits
 }
 
 // Span sums up the requests that were to start within a stretch of time.
@@ -152,6 +153,7 @@ func (r *Record) tick(i int) Tick {
 		Breaker:    s.Breaker,
 		AtOnce:     s.AtOnce,
 		Calls:      s.Calls,
+		Visits:     s.Visits,
 	}
 }
 

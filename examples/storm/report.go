@@ -82,6 +82,7 @@ type VariantReport struct {
 	Total      Span            `json:"total"`
 	Kinds      []Span          `json:"kinds"` // the total of each
 	Phases     []PhaseReport   `json:"phases"`
+	Shards     []ShardReport   `json:"shards,omitempty"`
 	LagP99     Millis          `json:"lag_p99_ms"`
 	Goroutines int             `json:"goroutines_peak"`
 	Conns      int             `json:"conns_peak"`
@@ -101,6 +102,8 @@ type PhaseReport struct {
 	From  Millis `json:"from_ms"`
 	Until Millis `json:"until_ms"`
 	Span
+	Calls int `json:"calls"` // of the dependency, and visits of the nodes: of whole ticks
+	Visits
 }
 
 // Requests are the settled requests of a run in the order of the schedule, a
@@ -175,6 +178,7 @@ func newVariantReport(v Variant, r *Record) VariantReport {
 		Measured:   Millis(r.Through),
 		Total:      r.span(0, r.Through),
 		Phases:     r.phases(),
+		Shards:     r.shards(),
 		LagP99:     Millis(r.lag()),
 		Goroutines: r.goroutines(),
 		Conns:      r.conns(),
@@ -203,8 +207,10 @@ func (r *Record) phases() []PhaseReport {
 	from := time.Duration(0)
 	for _, until := range append(r.Scenario.changes(), r.Through) {
 		if until = min(until, r.Through); until > from {
+			seen := r.seen(from, until)
 			phases = append(phases, PhaseReport{
 				r.Scenario.phase(from), Millis(from), Millis(until), r.span(from, until),
+				seen.Calls, seen.Visits,
 			})
 			from = until
 		}

@@ -27,8 +27,9 @@ type Scenario struct {
 	Needs       time.Duration // the shortest Duration that can show the promise
 	Tick        time.Duration
 
-	Load   []Load
-	Faults []Fault
+	Load     []Load
+	Faults   []Fault
+	Turnover []Turnover // of the nodes, by time
 
 	// OneByOne runs the variants one after another. Side by side is the
 	// default, since noise on the machine then meets all of them alike; a
@@ -58,6 +59,17 @@ type Topology struct {
 	// of workers would; the others wait for their turn. It is a property of the service,
 	// so the same in every variant; zero: no bound.
 	Room int `json:"room"`
+
+	// Nodes is how many nodes there are at the beginning between the front service and the
+	// dependency, which is their store; zero: there are none. Each serves Places requests at
+	// a time. They are the same in every variant, which decides whom of them to ask.
+	Nodes  int `json:"nodes"`
+	Places int `json:"places"`
+
+	// Keeps has nodes keep what they have had from the store. Work with it takes Hit, on
+	// average. Otherwise they ask the store each time.
+	Keeps bool          `json:"keeps"`
+	Hit   time.Duration `json:"-"`
 
 	// Stale has the handler answer with a stale copy where it has no live answer:
 	// a property of the service, so the same in every variant.
@@ -149,6 +161,9 @@ const (
 	Weak        Mode = "weak" // has only Fault.Slots of its slots
 	Slow        Mode = "slow" // takes Fault.Times as long, until the fault ends
 
+	// Poison is what requests of a kind are, for the worker that gets them: see there.
+	Poison Mode = "poison"
+
 	// Surge is a fault of the traffic and not of the dependency: Fault.Times as much.
 	Surge Mode = "surge"
 )
@@ -193,6 +208,7 @@ type Protection struct {
 	Breaker *breaker.Breaker                          // observed, where there is one
 	Stats   func() any                                // for the report; the breaker's are in it
 	Drain   func(context.Context) error               // what was accepted and is not yet done
+	Nodes   func(names []string) error                // told who there is, and when that changes
 }
 
 // Promise is one number that the protected variant keeps and the bare one, in
@@ -203,6 +219,9 @@ type Promise struct {
 	AtLeast float64
 	AtMost  float64
 	Value   func(own, bare *Record) float64 // infinite: never
+
+	// Also are other variants that are the library's too and have to keep it.
+	Also []string
 
 	// Premise makes it a number about the bare variant alone: what that one must
 	// suffer, or the scenario does not show what it says.
@@ -262,12 +281,15 @@ func (s *Scenario) phase(t time.Duration) string {
 			return string(f.Mode)
 		}
 	}
-	switch {
+	calm := len(s.Faults) == 0 || t < s.Faults[0].From
+	switch turn := s.turn(t); {
 	case t < 0:
 		return "warm-up"
+	case turn != "" && calm:
+		return turn
 	case len(s.Load) > 1 && t >= s.Load[1].From:
 		return strconv.FormatFloat(s.multiple(t), 'g', 3, 64) + "x"
-	case len(s.Faults) == 0 || t < s.Faults[0].From:
+	case calm:
 		return "calm"
 	default:
 		return "after"
@@ -301,7 +323,8 @@ func (s *Scenario) weights(t time.Duration) (each []float64, total float64) {
 	return each, total
 }
 
-// changes returns the times at which the fault curve or the load changes, in order.
+// changes returns the times at which the fault curve, the load or the fleet changes, in
+// order.
 func (s *Scenario) changes() []time.Duration {
 	var times []time.Duration
 	for _, f := range s.Faults {
@@ -309,6 +332,9 @@ func (s *Scenario) changes() []time.Duration {
 	}
 	for _, l := range s.Load {
 		times = append(times, l.From)
+	}
+	for _, c := range s.Turnover {
+		times = append(times, c.At)
 	}
 	slices.Sort(times)
 	return times

@@ -18,6 +18,7 @@ const (
 	streamArrivals = iota + 1
 	streamService
 	streamLocal
+	streamNode
 )
 
 // schedule draws the arrivals of a run: Poisson, as independent users are, at

@@ -85,8 +85,8 @@ func (s *screen) calibrated(r *ScenarioReport) {
 				f.From, f.Until, f.Times, cmp.Or(f.Kind, "all"))
 		}
 	}
-	s.printf("\nwarming up for %v, then measuring %v; three processes for each variant\n",
-		r.scenario.Warmup, time.Duration(r.Duration))
+	s.printf("\nwarming up for %v, then measuring %v; %d processes for each variant\n",
+		r.scenario.Warmup, time.Duration(r.Duration), len(r.scenario.roles()))
 }
 
 // progressEvery is how much of the run a plain-text line of progress covers.
@@ -199,6 +199,8 @@ func (s *screen) table(r *ScenarioReport) {
 	s.printf("\n")
 	s.kinds(r)
 	s.phases(r)
+	s.fleet(r)
+	s.shards(r)
 }
 
 // kinds prints a line for each kind of request in each variant, where there is more to
@@ -244,6 +246,49 @@ func (s *screen) phases(r *ScenarioReport) {
 				float64(p.Offered)/seconds, float64(p.Good)/seconds, percent(p.Good, p.Offered),
 				short(time.Duration(p.AnsweredP99)), short(time.Duration(p.HandlerP99)),
 				short(time.Duration(p.RefusedP50)))
+			name = ""
+		}
+	}
+	s.printf("\n")
+}
+
+// fleet prints a line for each stretch of the run in each variant, where nodes keep pages.
+func (s *screen) fleet(r *ScenarioReport) {
+	if !r.scenario.Topology.Keeps {
+		return
+	}
+	s.printf("%-9s %-10s %9s %9s %8s %14s %14s\n", "", "stretch", "offered/s", "success",
+		"hits", "store calls/s", "busiest node")
+	for _, v := range r.Variants {
+		name := v.Name
+		for _, p := range v.Phases {
+			seconds := time.Duration(p.Until - p.From).Seconds()
+			s.printf("%-9s %-10s %9.1f %7.2f %% %6.2f %% %14.1f %14d\n", name, p.Phase,
+				float64(p.Offered)/seconds, percent(p.Good, p.Offered),
+				percent(p.Hits, p.Hits+p.Misses), float64(p.Calls)/seconds, p.Busiest)
+			name = ""
+		}
+	}
+	s.printf("\n")
+}
+
+// shards prints a line for the tenants of each variant that have as many workers in common
+// with the poison, where there is one.
+func (s *screen) shards(r *ScenarioReport) {
+	if !slices.ContainsFunc(r.Variants, func(v VariantReport) bool { return v.Shards != nil }) {
+		return
+	}
+	s.printf("%-9s %-22s %8s %8s %13s %9s\n", "", "workers in common with", "tenants", "share",
+		"below 99 %", "success")
+	for _, v := range r.Variants {
+		name, all := v.Name, 0
+		for _, t := range v.Shards {
+			all += t.Tenants
+		}
+		for _, t := range v.Shards {
+			s.printf("%-9s the poison: %-10d %8d %6.1f %% %6d %4.0f %% %7.2f %%\n", name, t.Common,
+				t.Tenants, percent(t.Tenants, all), t.Below, percent(t.Below, t.Tenants),
+				percent(t.Good, t.Offered))
 			name = ""
 		}
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +43,25 @@ func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
+// inFleet is the nodes, and the way to them: one that has died is not to be reached.
+type inFleet struct {
+	*fleet
+	began time.Time
+}
+
+func (f inFleet) RoundTrip(r *http.Request) (*http.Response, error) {
+	i, err := strconv.Atoi(strings.TrimPrefix(r.URL.Host, "node-"))
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range f.scenario.Turnover {
+		if c.Node == i && !c.Joins && time.Since(f.began) >= c.At {
+			return nil, &net.OpError{Op: "dial", Err: errDropped}
+		}
+	}
+	return inMemory{handlerOf(f.nodes[i].handle, Protection{})}.RoundTrip(r)
+}
+
 // calmly runs a variant in a bubble of fake time, in which no machine is too slow: what comes
 // out is up to the code alone.
 func calmly(
@@ -61,10 +83,25 @@ func calmly(
 		d.zero.Store(&zero)
 		d.weaken(ctx, zero)
 		behind := inMemory{handlerOf(d.handle, Protection{Server: p.Behind})}
-		f.ask = clientOf(behind, "dep", p)
+		nodes := inFleet{&fleet{scenario: s}, zero}
+		nodes.zero.Store(&zero)
+		f.ask = f.counted(clientOf(behind, "dep", p))
+		if topology.Nodes > 0 {
+			nodes.build(seed, clientOf(behind, "store", Protection{}))
+			f.ask = f.counted(clientOf(nodes, fleetHost, p))
+		}
 		if p.Around != nil {
 			f.ask = p.Around(f.ask)
 		}
+		if err := f.meet(ctx, s, p); err != nil {
+			t.Fatal(err)
+		}
+		go s.tell(ctx, zero, p)
+		go everyTick(ctx, s.Tick, zero, func() Sample {
+			sample := d.sample()
+			sample.AtOnce, sample.Visits = f.asking.peak(), nodes.sample().Visits
+			return sample
+		}, r.add)
 		g := &generator{
 			plan: r.Plan, kinds: topology.kinds(), zero: zero, patience: topology.Patience,
 			limit: math.MaxInt64, settled: make([]bool, len(r.Plan)),
@@ -73,6 +110,7 @@ func calmly(
 		g.drive(ctx)
 		time.Sleep(topology.Patience + time.Second)
 		stop()
+		time.Sleep(time.Minute) // What nodes have begun to fetch, they fetch.
 		synctest.Wait()
 		var a actor
 		if err := errors.Join(drain(p), a.keep(p)); err != nil {
@@ -102,6 +140,11 @@ func TestStormsInFakeTime(t *testing.T) {
 		{"composed", 12 * time.Second, 0, 90},
 		{"composed", 12 * time.Second, 1, 60},
 		{"composed", 12 * time.Second, 3, 0},
+		{"cachefleet", fleetCools, 0, 0},
+		{"cachefleet", fleetCools, 1, 0},
+		{"cachefleet", fleetCools, 2, 0},
+		{"cachefleet", fleetCools, 3, 0},
+		{"poison", 12 * time.Second, 0, 0},
 	}
 	var bare, own *Record
 	for i, tt := range tests {

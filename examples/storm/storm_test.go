@@ -258,9 +258,13 @@ func TestPlayActorFails(t *testing.T) {
 
 // An actor ends with its stdin, or a parent that was killed would leave it.
 func TestActEndsWithStdin(t *testing.T) {
-	for _, role := range []string{roleDependency, roleFront, roleGenerator} {
+	for _, role := range []string{roleDependency, roleFleet, roleFront, roleGenerator} {
+		scenario := squall
+		if role == roleFleet {
+			scenario = flotilla
+		}
 		lines, err := json.Marshal(orders{
-			Scenario: "squall", Variant: "bare", Host: "127.0.0.1", Peer: "127.0.0.1:1",
+			Scenario: scenario.Name, Variant: "bare", Host: "127.0.0.1", Peer: "127.0.0.1:1",
 			Capacity: 400, Length: squall.Duration,
 		})
 		if err != nil {

@@ -23,15 +23,20 @@ func (s *screen) timelines(records []*Record) {
 		"%c is all;\n", s.scenario.Tick, levels[8])
 	s.printf("p99 on a log scale from 10ms (%c) to %v (%c); ",
 		levels[1], s.scenario.Topology.Patience, levels[8])
-	s.printf("calls to the dependency for each\nrequest that needs it, rounded; "+
-		"breaker %c closed, O open, H half-open, R ramp\n\n", closedLetter)
+	if s.scenario.Topology.Keeps {
+		s.printf("hits of the nodes as a share of\nwhat they were asked; calls of the store as a "+
+			"share of its capacity, %c is more than that\n\n", tooMuch)
+	} else {
+		s.printf("calls to the dependency for each\nrequest that needs it, rounded; "+
+			"breaker %c closed, O open, H half-open, R ramp\n\n", closedLetter)
+	}
 	if len(records) > 0 {
 		s.printf("%20s%s\n", "", ruler(records[0].ticks()))
 	}
 	for _, r := range records {
 		ticks := r.ticks()
 		name := r.Variant
-		for _, row := range s.rows(levels) {
+		for _, row := range s.rows(levels, r.Capacity) {
 			if row.shown != nil && !slices.ContainsFunc(ticks, row.shown) {
 				continue
 			}
@@ -49,7 +54,7 @@ type row struct {
 	shown func(Tick) bool // whether a tick has something to see; nil: each has
 }
 
-func (s *screen) rows(levels []rune) []row {
+func (s *screen) rows(levels []rune, capacity float64) []row {
 	part := func(count func(Tick) int) func(Tick) rune {
 		return func(t Tick) rune { return levels[share(count(t), t.Offered)] }
 	}
@@ -57,14 +62,31 @@ func (s *screen) rows(levels []rune) []row {
 		return levels[magnitude(time.Duration(t.P99), s.scenario.Topology.Patience)]
 	}
 	refused := func(t Tick) int { return t.Refused }
-	return []row{
+	rows := []row{
 		{"goodput", part(func(t Tick) int { return t.Good }), nil},
 		{"p99", p99, nil},
 		{"errors", part(func(t Tick) int { return t.errors() }), nil},
 		{"refused", part(refused), func(t Tick) bool { return refused(t) > 0 }},
-		{"calls", callsDigit, nil},
-		{"breaker", breakerLetter, func(t Tick) bool { return len(t.Breaker) > 0 }},
 	}
+	if s.scenario.Topology.Keeps {
+		room := int(math.Round(capacity * s.scenario.Tick.Seconds()))
+		return append(rows,
+			row{"hits", func(t Tick) rune { return levels[share(t.Hits, t.Hits+t.Misses)] }, nil},
+			row{"store", func(t Tick) rune { return fullness(levels, t.Calls, room) }, nil})
+	}
+	return append(rows,
+		row{"calls", callsDigit, nil},
+		row{"breaker", breakerLetter, func(t Tick) bool { return len(t.Breaker) > 0 }})
+}
+
+// tooMuch stands for more calls than there is room for.
+const tooMuch = '!'
+
+func fullness(levels []rune, calls, room int) rune {
+	if calls > room {
+		return tooMuch
+	}
+	return levels[share(calls, room)]
 }
 
 func columns(ticks []Tick, draw func(Tick) rune) string {

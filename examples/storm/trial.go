@@ -21,7 +21,7 @@ type trial struct {
 	show func(Tick)
 }
 
-// stage is one variant's three processes and what they have said.
+// stage is one variant's processes and what they have said.
 type stage struct {
 	record *Record
 	actors []*process
@@ -94,7 +94,7 @@ func (t *trial) setUp(ctx context.Context, number int, st *stage) error {
 		Capacity: t.capacity,
 		Length:   t.length,
 	}
-	for i, role := range []string{roleDependency, roleFront, roleGenerator} {
+	for i, role := range t.scenario.roles() {
 		o.Host = fmt.Sprintf("127.0.%d.%d", number+1, i+1)
 		p, address, err := launch(ctx, role, o)
 		if err != nil {
@@ -105,6 +105,14 @@ func (t *trial) setUp(ctx context.Context, number int, st *stage) error {
 		go t.follow(st, p)
 	}
 	return nil
+}
+
+// roles returns those that a variant has a process of, the one that is called first.
+func (s *Scenario) roles() []string {
+	if s.Topology.Nodes == 0 {
+		return []string{roleDependency, roleFront, roleGenerator}
+	}
+	return []string{roleDependency, roleFleet, roleFront, roleGenerator}
 }
 
 // follow takes an actor's events until it ends.
@@ -182,7 +190,7 @@ func calibrate(ctx context.Context, s *Scenario, seed uint64) (capacity float64,
 	var limits trouble
 	kinds := s.Topology.asked()
 	callers := 2 * s.Topology.Slots * len(kinds)
-	ask := wire.dial(address, Protection{}, dialer{callers, &open, &limits})
+	ask := wire.dial(address, Protection{}, dialer{callers, &open, &limits, nil})
 	loop, stop := context.WithTimeout(ctx, s.Calibration)
 	defer stop()
 	finished, err := closedLoop(loop, ask, kinds, callers, time.Now().Add(s.Calibration/4))

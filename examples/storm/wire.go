@@ -23,6 +23,7 @@ const (
 	kindLocal     = "local"
 	kindDependent = "dependent"
 	kindPanel     = "panel" // the optional part of any other
+	kindFill      = "fill"  // before the run, what nodes are to have; it is no work
 
 	sourceLive   = "live"
 	sourceStale  = "stale"
@@ -202,13 +203,20 @@ func failure(res *http.Response) error {
 // request has meanwhile found another connection. A client that gives up closes its
 // connection, and with retries that is a thousand a second: they are reset, since
 // each would else keep its port for a minute, and the run would measure ports.
+//
+// Nodes it knows by name, with the port that HTTP has: names do not change from run to
+// run as ports do, and who has a key by its hash is not to change either.
 type dialer struct {
 	idle    int
 	open    *atomic.Int64
 	trouble *trouble
+	names   map[string]string
 }
 
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if known := d.names[address]; known != "" {
+		address = known
+	}
 	var plain net.Dialer
 	conn, err := plain.DialContext(ctx, network, address)
 	if err != nil {

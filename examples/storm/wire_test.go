@@ -32,7 +32,7 @@ func overWire(t *testing.T, handle call, p Protection) call {
 			t.Errorf("met %v", met)
 		}
 	})
-	return w.dial(l.Addr().String(), Protection{}, dialer{1, &out, &limits})
+	return w.dial(l.Addr().String(), Protection{}, dialer{1, &out, &limits, nil})
 }
 
 // What a server turns away is told from what it failed at.
