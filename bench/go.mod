@@ -3,6 +3,7 @@ module github.com/stormjib/stormjib/bench
 go 1.26.0
 
 require (
+	github.com/alexliesenfeld/health v0.8.0
 	github.com/authzed/consistent v0.4.0
 	github.com/avast/retry-go/v5 v5.1.1
 	github.com/cenkalti/backoff/v7 v7.0.3
@@ -15,6 +16,7 @@ require (
 	github.com/go-kratos/aegis v0.2.0
 	github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8
 	github.com/googleapis/gax-go/v2 v2.27.0
+	github.com/hellofresh/health-go/v5 v5.5.4
 	github.com/rubyist/circuitbreaker v2.2.1+incompatible
 	github.com/serialx/hashring v0.0.0-20200727003509-22c0c7ab6b1b
 	github.com/sethvargo/go-limiter v0.7.1
@@ -24,6 +26,7 @@ require (
 	github.com/throttled/throttled/v2 v2.15.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/time v0.16.0
+	k8s.io/apiserver v0.37.2
 )
 
 require (
