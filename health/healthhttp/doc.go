@@ -23,10 +23,10 @@
 // # Algorithm
 //
 // A probe without a query that passes is an atomic load and the text ok. Any other answer
-// is made of one [health.Report], so that its parts are of one moment. It is a 200 or a
-// 503, and never cached. One of several words of JSON is in the terms of
+// is made of one [health.Report], so that its parts are of one moment. Pass and warn are
+// 200, fail is 503, and neither is cached. JSON is in the terms of
 // draft-inadarei-api-health-check-06, with phase, class and what else there is as members
-// of its own: pass and warn are 200, fail is 503.
+// of its own.
 //
 // What fails is named in any answer, since that is what a probe is looked at for. What
 // its error says is not: "reason withheld" is there instead, unless Details allows it.

@@ -87,8 +87,8 @@ func (r *Router) RouteKey(tenant, key string) (route Route, err error) {
 	return route, nil
 }
 
-// fill writes a route where its caller wants it: to return one, and have it returned once
-// more, is to copy it twice, and that takes as long as to look it up.
+// fill writes a route to where the caller returns it from. To return it here as well would
+// be to copy it twice.
 func (v *view) fill(route *Route, i uint32, source string) {
 	e := &v.table.entries[i]
 	c := &v.table.cells[e.cell]

@@ -304,19 +304,22 @@ func TestA421AsksForAPull(t *testing.T) {
 	s := snapshot(1, "a", "", cell.Stable, "a:80", "b:80")
 	synctest.Test(t, func(t *testing.T) {
 		applied := make(chan struct{}, 1)
-		pulled := 0
+		var pulled atomic.Int32
 		r := cell.New(cell.Config{
 			Period:  time.Hour,
-			Source:  func(context.Context) ([]byte, error) { pulled++; return s.Encode() },
+			Source:  func(context.Context) ([]byte, error) { pulled.Add(1); return s.Encode() },
 			OnEvent: func(cell.Event) { applied <- struct{}{} },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go r.Run(ctx)
 		<-applied
-		time.Sleep(90 * time.Minute)
-		synctest.Wait()
-		before := pulled
+		for pulled.Load() < 2 { // from then on they are an hour apart
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		time.Sleep(10 * time.Minute)
+		before := pulled.Load()
 		gone, leave := context.WithCancel(stormjib.WithTenant(t.Context(), "acme"))
 		asked := 0
 		edge := &cellhttp.Transport{Router: r}
@@ -331,8 +334,8 @@ func TestA421AsksForAPull(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if pulled != before+1 {
-			t.Errorf("%d pulls", pulled-before)
+		if n := pulled.Load() - before; n != 1 {
+			t.Errorf("%d pulls", n)
 		}
 		// Who has gone away is not asked for again.
 		asked = 1
