@@ -34,7 +34,8 @@ type Config struct {
 	// Period is the time over which the mean is taken, and after which the shares change.
 	// Longer is steadier and slower. If zero, 500ms, ten times the default of Target: in
 	// that time a queue shows which way it goes, and everything is dark in six seconds if
-	// need be.
+	// need be. Where the queue is short, as before a shedder, take 100ms: it may fill and
+	// empty within half a second, and the share would swing with it.
 	Period time.Duration
 
 	// Features are the names of what is dimmed, the first one first. The order should be
