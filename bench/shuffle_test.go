@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -24,21 +25,19 @@ const (
 	shardSize  = 5
 )
 
-func newSharder(nodes int, cfg shuffle.Config) *shuffle.Sharder {
+func newSharder(nodes int) *shuffle.Sharder {
 	var list []shuffle.Node
 	for i := range nodes {
 		list = append(list, shuffle.Node{ID: nodeName(i), Weight: 1})
 	}
-	cfg.Size = shardSize
-	return must(shuffle.New(list, cfg))
+	return must(shuffle.New(list, shuffle.Config{Size: shardSize}))
 }
 
-func nodeName(i int) string { return "node-" + string(rune('a'+i/10)) + string(rune('0'+i%10)) }
+func nodeName(i int) string { return fmt.Sprintf("node-%03d", i) }
 
 // fisherYates appends the first few of a deck that is shuffled by the hash of a name.
 func fisherYates(hand, deck []int, name string) []int {
-	rnd := rand.NewPCG(xxhash.Sum64String(name), 0)
-	source := rand.New(rnd)
+	source := rand.New(rand.NewPCG(xxhash.Sum64String(name), 0))
 	for i := range deck {
 		deck[i] = i
 	}
@@ -50,7 +49,7 @@ func fisherYates(hand, deck []int, name string) []int {
 }
 
 func shards() []contender {
-	plain := newSharder(shardNodes, shuffle.Config{})
+	plain := newSharder(shardNodes)
 	dealer := must(shufflesharding.NewDealer(shardNodes, shardSize))
 	names := keyNames()
 	each := func(shard func(name string) int) func(int) error {
@@ -87,7 +86,7 @@ func shards() []contender {
 // TestShardMoves says what the nanoseconds buy: how many shards change, and how many of their
 // nodes, when there is a node more.
 func TestShardMoves(t *testing.T) {
-	before, after := newSharder(shardNodes, shuffle.Config{}), newSharder(shardNodes+1, shuffle.Config{})
+	before, after := newSharder(shardNodes), newSharder(shardNodes+1)
 	small := must(shufflesharding.NewDealer(shardNodes, shardSize))
 	large := must(shufflesharding.NewDealer(shardNodes+1, shardSize))
 	for _, c := range []struct {

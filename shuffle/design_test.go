@@ -194,7 +194,7 @@ func TestDistributions(t *testing.T) {
 		if err := d.Validate(); err != nil {
 			t.Error(err)
 		}
-		for _, noisy := range []int{-1, 0, 1, 2, 100, 1_000_000, math.MaxInt} {
+		for _, noisy := range []int{-1, 0, 1, 1000, math.MaxInt} {
 			c := d.Coverage(noisy)
 			if got := sum(c); math.Abs(got-1) > 1e-12 || noisy <= 0 && c[0] != 1 ||
 				noisy == math.MaxInt && c[len(c)-1] != 1 {
