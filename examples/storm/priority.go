@@ -46,6 +46,7 @@ var _ = register(&Scenario{
 	Duration:    prioEnds,
 	Needs:       prioBegins + 10*time.Second,
 	Tick:        500 * time.Millisecond,
+	OneByOne:    true, // three at once would be 2200 requests a second
 
 	Load: []Load{{Multiple: 0.6}, {From: prioBegins, Multiple: 3}},
 
