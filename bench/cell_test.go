@@ -100,7 +100,9 @@ func routes(b *testing.B) []contender {
 		all = append(all,
 			contender{fmt.Sprintf("%d/stormjib-Route", n), routeLoop(names, router.Route)},
 			contender{fmt.Sprintf("%d/stormjib-RouteKey", n), routeLoop(names,
-				func(tenant string) (cell.Route, error) { return router.RouteKey(tenant, "user-1") })},
+				func(tenant string) (cell.Route, error) {
+					return router.RouteKey(tenant, "user-1")
+				})},
 			contender{fmt.Sprintf("%d/map", n), mapLoop(names, known)},
 		)
 	}
