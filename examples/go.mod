@@ -8,4 +8,6 @@ require (
 	golang.org/x/time v0.16.0
 )
 
+require github.com/cespare/xxhash/v2 v2.3.0 // indirect
+
 replace github.com/stormjib/stormjib => ../
