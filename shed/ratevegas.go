@@ -233,7 +233,13 @@ func (v *rateVegas) vegas(o *view) {
 				return
 			}
 		}
-		v.limit = min(v.limit, max(o.target, least*v.limit))
+		floor := o.target
+		if v.stuck(o) {
+			// What is stuck ends seldom, so that there seem to be few calls worth their slots,
+			// and fewer after each cut. What health took does no harm to what does nothing.
+			floor = max(floor, v.good*v.base+o.head)
+		}
+		v.limit = min(v.limit, max(floor, least*v.limit))
 		v.grow = growLater
 	case o.queue < .85*o.head && o.n > v.limit/2: // else it was not the limit
 		v.bad = 0
