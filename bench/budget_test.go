@@ -17,7 +17,7 @@ func BenchmarkBudgetCrowded(b *testing.B) { crowded(b, budgets()) }
 // somebody else.
 func budgets() []contender {
 	return []contender{
-		{"stormjib-good", each(health.NewBudget(health.BudgetConfig{}).Good)},
+		{"stormjib", each(health.NewBudget(health.BudgetConfig{}).Good)},
 		{"stormjib-bad", bad("")},
 		{"stormjib-bad-by", bad("db")},
 		{"stormjib-level", level()},

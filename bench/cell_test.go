@@ -13,8 +13,12 @@ import (
 // three prefixes, and who lets a request of it in. The peer is what one would write: a map
 // of all tenants. That has to know each of them, and grows with them.
 
-func BenchmarkRoute(b *testing.B)         { serial(b, routes(b)) }
-func BenchmarkRouteParallel(b *testing.B) { parallel(b, routes(b)) }
+func BenchmarkRoute(b *testing.B) {
+	b.Run("1000", func(b *testing.B) { serial(b, routes(b, 1000)) })
+	b.Run("1000000", func(b *testing.B) { serial(b, routes(b, million)) })
+}
+
+func BenchmarkRouteParallel(b *testing.B) { parallel(b, routes(b, million)) }
 
 func BenchmarkGate(b *testing.B)        { serial(b, gates(b)) }
 func BenchmarkGateCrowded(b *testing.B) { crowded(b, gates(b)) }
@@ -62,8 +66,8 @@ func cellMap() *cell.Snapshot {
 
 func tenantName(i int) string { return fmt.Sprintf("tenant-%07d", i) }
 
-func cellRouter(b *testing.B) *cell.Router {
-	b.Helper()
+func cellRouter(tb testing.TB) *cell.Router {
+	tb.Helper()
 	applied := make(chan struct{}, 1)
 	router := cell.New(cell.Config{
 		Replica: "replica", Period: time.Hour,
@@ -71,7 +75,7 @@ func cellRouter(b *testing.B) *cell.Router {
 		OnEvent: func(cell.Event) { applied <- struct{}{} },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	b.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	go router.Run(ctx)
 	<-applied
 	return router
@@ -87,26 +91,42 @@ func tenantNames(n int) []string {
 	return names
 }
 
-func routes(b *testing.B) []contender {
-	b.Helper()
-	router := cellRouter(b)
-	var all []contender
-	for _, n := range []int{1000, 1_000_000} {
-		names := tenantNames(n)
-		known := make(map[string]cell.Assignment, n)
-		for _, name := range names {
-			known[name], _ = router.Snapshot().Lookup(name, "")
-		}
-		all = append(all,
-			contender{fmt.Sprintf("%d/stormjib-Route", n), routeLoop(names, router.Route)},
-			contender{fmt.Sprintf("%d/stormjib-RouteKey", n), routeLoop(names,
-				func(tenant string) (cell.Route, error) {
-					return router.RouteKey(tenant, "user-1")
-				})},
-			contender{fmt.Sprintf("%d/map", n), mapLoop(names, known)},
-		)
+const (
+	sharding = "A tenant's shard, 5 of 100 nodes"
+	routing  = "Where a tenant is, of a million"
+	gating   = "A cell's gate, entered and left"
+)
+
+func addIsolation(tb testing.TB, rs *rows) {
+	tb.Helper()
+	tenants := 1000
+	if *table {
+		tenants = million
 	}
-	return all
+	rs.add(sharding, 0, shards())
+	find(*rs, sharding, "stormjib").goals = []goal{atMost(350)}
+	rs.add(routing, 0, routes(tb, tenants))
+	find(*rs, routing, "stormjib").goals = []goal{atMost(40)}
+	rs.add(gating, 0, gates(tb))
+}
+
+// routes are lookups of where each of n tenants is, beside that in a map, which is what
+// there would be without weights, overrides and moves.
+func routes(tb testing.TB, n int) []contender {
+	tb.Helper()
+	router := cellRouter(tb)
+	names := tenantNames(n)
+	known := make(map[string]cell.Assignment, n)
+	for _, name := range names {
+		known[name], _ = router.Snapshot().Lookup(name, "")
+	}
+	return []contender{
+		{"stormjib", routeLoop(names, router.Route)},
+		{"stormjib-key", routeLoop(names, func(tenant string) (cell.Route, error) {
+			return router.RouteKey(tenant, "user-1")
+		})},
+		{"map", mapLoop(names, known)},
+	}
 }
 
 func routeLoop(names []string, route func(string) (cell.Route, error)) func(int) error {
@@ -141,9 +161,9 @@ func mapLoop(names []string, known map[string]cell.Assignment) func(int) error {
 	}
 }
 
-func gates(b *testing.B) []contender {
-	b.Helper()
-	router := cellRouter(b)
+func gates(tb testing.TB) []contender {
+	tb.Helper()
+	router := cellRouter(tb)
 	gate := cell.NewGate(cell.GateConfig{Cell: "cell-0", Router: router})
 	var here []string
 	for _, name := range tenantNames(10_000) {
@@ -167,5 +187,5 @@ func gates(b *testing.B) []contender {
 			return nil
 		}
 	}
-	return []contender{{"read", loop(false)}, {"write", loop(true)}}
+	return []contender{{"stormjib", loop(false)}, {"stormjib-write", loop(true)}}
 }

@@ -21,6 +21,18 @@ import (
 func BenchmarkProbe(b *testing.B)         { serial(b, probing(b)) }
 func BenchmarkProbeParallel(b *testing.B) { parallel(b, probing(b)) }
 
+const (
+	probed   = "A probe of readiness, three checks"
+	budgeted = "An event for an error budget"
+)
+
+func addHealth(tb testing.TB, rs *rows) {
+	tb.Helper()
+	rs.add(probed, 0, probing(tb))
+	find(*rs, probed, "stormjib").goals = []goal{atMost(1000)}
+	rs.add(budgeted, 0, budgets())
+}
+
 // probing are handlers with three checks that pass, as they are asked by a balancer. The check
 // does nothing, so that what is measured is what a library adds.
 func probing(tb testing.TB) []contender {

@@ -103,11 +103,13 @@ func tableRows(tb testing.TB) []*row {
 	addCoalescers(&rs)
 	addShedders(&rs)
 	addPlacements(tb, &rs)
+	addIsolation(tb, &rs)
+	addHealth(tb, &rs)
 	for _, r := range rs {
 		switch r.section {
 		case second, handedOn, stampede, queueing, queueingCrowd:
 			r.most = math.MaxUint64
-		case hedging:
+		case hedging, probed:
 			r.most = 4
 		}
 	}

@@ -23,10 +23,10 @@ type DrainConfig struct {
 
 	// Delay is for how long requests are served after readiness is off, for those who
 	// have not noticed yet: at least the interval of the load balancer's checks times the
-	// number that must fail, and the timeout of one. That is 6s of HAProxy, 10s of Google's
-	// balancers and 60s of Amazon's, as they come. Kubernetes does not wait for checks when
-	// it ends a pod, but its nodes take seconds to hear of it. If zero, 5s, which is usual
-	// there. If negative, there is none.
+	// number that must fail, and the timeout of one. As they come that is 8s of HAProxy (2s,
+	// 3 checks, 2s), 15s of Google's balancers (5s, 2, 5s) and 65s of Amazon's (30s, 2, 5s).
+	// Kubernetes does not wait for checks when it ends a pod, but its nodes take seconds to
+	// hear of it. If zero, 5s, which is usual there. If negative, there is none.
 	Delay time.Duration
 
 	// Timeout is for everything after Delay: for the servers to answer what they have
