@@ -40,13 +40,14 @@ func part(role string) func(context.Context, *actor) error {
 // orders is the first line an actor reads: its part. Everything else, such as
 // the fault curve, it finds in the scenario of that name.
 type orders struct {
-	Scenario string        `json:"scenario"`
-	Variant  string        `json:"variant"`
-	Host     string        `json:"host"` // where to listen
-	Peer     string        `json:"peer"` // whom to call; nodes, with commas in between
-	Seed     uint64        `json:"seed"`
-	Capacity float64       `json:"capacity"`
-	Length   time.Duration `json:"length"`
+	Scenario  string        `json:"scenario"`
+	Variant   string        `json:"variant"`
+	Transport string        `json:"transport"` // the scenario's own if it is ""
+	Host      string        `json:"host"`      // where to listen
+	Peer      string        `json:"peer"`      // whom to call; nodes, with commas in between
+	Seed      uint64        `json:"seed"`
+	Capacity  float64       `json:"capacity"`
+	Length    time.Duration `json:"length"`
 }
 
 // start is the second line: the instant, on the clock that the processes of
@@ -199,6 +200,9 @@ func (a *actor) play(role string, stdin io.Reader) error {
 		return fmt.Errorf("no scenario %q", a.Scenario)
 	}
 	var err error
+	if a.scenario, err = a.scenario.over(a.Transport); err != nil {
+		return err
+	}
 	if a.variant, err = a.scenario.variant(a.Variant); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@
 //	go run ./examples/storm
 //	go run ./examples/storm -list
 //	go run ./examples/storm -scenario retrystorm -json retrystorm.json
+//	go run ./examples/storm -scenario outage -transport grpc
 //	go run ./examples/storm -scenario all
 //
 // Without -scenario it is a tour of those that -list marks, in under 90 seconds.
@@ -134,6 +135,8 @@ func parse(args []string, stdout io.Writer) (set *settings, code int, err error)
 	flags.SetOutput(io.Discard) // Errors are told once, and not with all flags behind them.
 	name := flags.String("scenario", nameTour,
 		"the `NAME` of one scenario, or all, or tour: those that -list marks")
+	transport := flags.String("transport", "",
+		"`http`, or grpc for the scenarios that can be run over it (default the scenario's own)")
 	list := flags.Bool("list", false, "list the scenarios and what each shows")
 	duration := flags.Duration("duration", 0,
 		"measured time per scenario (default the scenario's own)")
@@ -159,7 +162,7 @@ func parse(args []string, stdout io.Writer) (set *settings, code int, err error)
 		}
 		return nil, exitKept, nil
 	}
-	chosen, err := choose(*name, *duration)
+	chosen, err := choose(*name, *transport, *duration)
 	if err != nil {
 		return nil, exitUsage, err
 	}
@@ -174,7 +177,7 @@ const (
 
 // choose finds the scenarios by name and reports a duration too short for what
 // they promise: the faults keep their times, so a short run would end in one.
-func choose(name string, duration time.Duration) ([]*Scenario, error) {
+func choose(name, transport string, duration time.Duration) ([]*Scenario, error) {
 	chosen := named(name)
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("no scenario %q; -list shows them", name)
@@ -182,7 +185,11 @@ func choose(name string, duration time.Duration) ([]*Scenario, error) {
 	if duration < 0 {
 		return nil, fmt.Errorf("-duration %v is negative", duration)
 	}
-	for _, s := range chosen {
+	for i, s := range chosen {
+		var err error
+		if chosen[i], err = s.over(transport); err != nil {
+			return nil, err
+		}
 		if duration != 0 && duration < s.Needs {
 			return nil, fmt.Errorf("-duration %v is too short: %s needs %v to show its promise",
 				duration, s.Name, s.Needs)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/stormjib/stormjib/breaker"
 )
 
@@ -19,6 +21,7 @@ type Scenario struct {
 	Shows string // one line, for -list and the head of the run
 	Note  string // what else its figures say, above all where the library is not the best
 	Tour  bool   // part of what runs when nobody asks for a scenario
+	GRPC  bool   // its variants know how to protect calls over gRPC too
 
 	Topology    Topology
 	Calibration time.Duration // how long the closed loop measures the capacity
@@ -204,6 +207,8 @@ type Protection struct {
 	Around  func(call) call                           // around the client and the body
 	Server  func(http.Handler) http.Handler           // around the front's own handler
 	Behind  func(http.Handler) http.Handler           // around the dependency's
+	Dial    []grpc.DialOption                         // HTTP, over gRPC
+	Serve   []grpc.ServerOption                       // Server, over gRPC
 	Panel   func(context.Context) bool                // whether a request has its panel
 	Breaker *breaker.Breaker                          // observed, where there is one
 	Stats   func() any                                // for the report; the breaker's are in it
@@ -261,6 +266,19 @@ func (s *Scenario) variant(name string) (Variant, error) {
 		return Variant{}, fmt.Errorf("scenario %s has no variant %q", s.Name, name)
 	}
 	return s.Variants[i], nil
+}
+
+// over returns the scenario as it is over a transport, its own if that is "".
+func (s *Scenario) over(transport string) (*Scenario, error) {
+	if transport == "" || transport == s.Topology.Transport {
+		return s, nil
+	}
+	if transport != transportGRPC || !s.GRPC {
+		return nil, fmt.Errorf("%s does not run over transport %q", s.Name, transport)
+	}
+	other := *s
+	other.Topology.Transport = transport
+	return &other, nil
 }
 
 // fault returns what the dependency suffers from at t for requests of a kind; its mode

@@ -329,6 +329,11 @@ func TestUsage(t *testing.T) {
 		{[]string{"-duration", "10s"}, exitUsage, "outage needs 24s"},
 		{[]string{"-duration", "-1s"}, exitUsage, "negative"},
 		{[]string{"-scenario", "squall", "-duration", "700ms"}, exitUsage, "too short"},
+		{
+			[]string{"-scenario", "squall", "-transport", "grpc"},
+			exitUsage,
+			"squall does not run over",
+		},
 		{[]string{"-json", missing}, exitUsage, "missing"},
 	}
 	for _, tt := range tests {

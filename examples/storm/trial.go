@@ -88,11 +88,12 @@ func (t *trial) perform(ctx context.Context, stages []*stage) error {
 // setUp launches a variant's processes, the one that is called first.
 func (t *trial) setUp(ctx context.Context, number int, st *stage) error {
 	o := orders{
-		Scenario: t.scenario.Name,
-		Variant:  st.record.Variant,
-		Seed:     t.seed,
-		Capacity: t.capacity,
-		Length:   t.length,
+		Scenario:  t.scenario.Name,
+		Variant:   st.record.Variant,
+		Transport: t.scenario.Topology.Transport,
+		Seed:      t.seed,
+		Capacity:  t.capacity,
+		Length:    t.length,
 	}
 	for i, role := range t.scenario.roles() {
 		o.Host = fmt.Sprintf("127.0.%d.%d", number+1, i+1)
@@ -174,7 +175,10 @@ func (st *stage) end() {
 // twice as many callers as there are slots keeps all of them busy. The first
 // quarter of the time is left to connections and caches.
 func calibrate(ctx context.Context, s *Scenario, seed uint64) (capacity float64, err error) {
-	o := orders{Scenario: s.Name, Variant: s.Variants[0].Name, Host: "127.0.0.1", Seed: seed}
+	o := orders{
+		Scenario: s.Name, Variant: s.Variants[0].Name, Transport: s.Topology.Transport,
+		Host: "127.0.0.1", Seed: seed,
+	}
 	p, address, err := launch(ctx, roleDependency, o)
 	if err != nil {
 		return 0, err

@@ -30,6 +30,12 @@ const (
 	sourceDimmed = "dimmed"
 )
 
+// The transports.
+const (
+	transportHTTP = "http"
+	transportGRPC = "grpc"
+)
+
 // clientField is the header field that says who asks.
 const clientField = "Client-Id"
 
@@ -70,8 +76,10 @@ type wire struct {
 // wireOf returns the transport of a topology.
 func wireOf(t Topology) (wire, error) {
 	switch t.Transport {
-	case "http":
+	case transportHTTP:
 		return wire{serve: serveHTTP, dial: dialHTTP}, nil
+	case transportGRPC:
+		return wire{serve: serveGRPC, dial: dialGRPC}, nil
 	default:
 		return wire{}, fmt.Errorf("no transport %q", t.Transport)
 	}

@@ -13,9 +13,9 @@ import (
 )
 
 // overWire returns a call of handle that takes the way over loopback.
-func overWire(t *testing.T, handle call, p Protection) call {
+func overWire(t *testing.T, transport string, handle call, p Protection) call {
 	t.Helper()
-	w, err := wireOf(Topology{Transport: "http"})
+	w, err := wireOf(Topology{Transport: transport})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func overWire(t *testing.T, handle call, p Protection) call {
 	return w.dial(l.Addr().String(), Protection{}, dialer{1, &out, &limits, nil})
 }
 
-// What a server turns away is told from what it failed at.
+// What a server turns away is told from what it failed at, whatever the transport.
 func TestAnswers(t *testing.T) {
 	tests := []struct {
 		err     error
@@ -51,32 +51,54 @@ func TestAnswers(t *testing.T) {
 		{errors.New("failed"), Failed, 0},
 		{errDropped, Failed, 0},
 	}
-	for _, tt := range tests {
-		asked := make(chan request, 1)
-		ask := overWire(t, func(_ context.Context, r request) (string, error) {
-			asked <- r
-			return sourceLive, tt.err
+	for _, transport := range []string{transportHTTP, transportGRPC} {
+		for _, tt := range tests {
+			asked := make(chan request, 1)
+			ask := overWire(t, transport, func(_ context.Context, r request) (string, error) {
+				asked <- r
+				return sourceLive, tt.err
+			}, Protection{})
+			want := request{ID: 7, Kind: "page", Client: "page-1"}
+			source, err := ask(t.Context(), want)
+			if got := <-asked; got != want {
+				t.Errorf("%s: it was asked %+v, want %+v", transport, got, want)
+			}
+			g := &generator{patience: time.Minute}
+			if result := g.result(source, err, 0); result != tt.result {
+				t.Errorf("%s: %v is answered with %v, which is %q, want %q",
+					transport, tt.err, err, result, tt.result)
+			}
+			r, ok := errors.AsType[*refusal](err)
+			if ok != (tt.refused != 0) || ok && (r.status != tt.refused || r.told) {
+				t.Errorf("%s: %v is answered with %+v, want status %d",
+					transport, tt.err, r, tt.refused)
+			}
+		}
+	}
+}
+
+// A user who leaves is seen on the other side, and one whose time is over knows why.
+func TestLeaving(t *testing.T) {
+	for _, transport := range []string{transportHTTP, transportGRPC} {
+		left := make(chan struct{})
+		ask := overWire(t, transport, func(ctx context.Context, _ request) (string, error) {
+			<-ctx.Done()
+			close(left)
+			return "", ctx.Err()
 		}, Protection{})
-		want := request{ID: 7, Kind: "page", Client: "page-1"}
-		source, err := ask(t.Context(), want)
-		if got := <-asked; got != want {
-			t.Errorf("it was asked %+v, want %+v", got, want)
+		ctx, leave := context.WithTimeout(t.Context(), time.Millisecond)
+		defer leave()
+		if _, err := ask(ctx, request{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: it ends with %v", transport, err)
 		}
-		g := &generator{patience: time.Minute}
-		if result := g.result(source, err, 0); result != tt.result {
-			t.Errorf("%v is answered with %v, which is %q, want %q", tt.err, err, result, tt.result)
-		}
-		r, ok := errors.AsType[*refusal](err)
-		if ok != (tt.refused != 0) || ok && (r.status != tt.refused || r.told) {
-			t.Errorf("%v is answered with %+v, want status %d", tt.err, r, tt.refused)
-		}
+		<-left
 	}
 }
 
 // The variant's own handler is before the front's, and what it says arrives.
 func TestServerProtection(t *testing.T) {
 	for _, retryAfter := range []string{"1", ""} {
-		ask := overWire(t, func(context.Context, request) (string, error) {
+		ask := overWire(t, transportHTTP, func(context.Context, request) (string, error) {
 			t.Error("it was asked")
 			return "", nil
 		}, Protection{Server: func(http.Handler) http.Handler {
