@@ -162,6 +162,13 @@ func (a *actor) emit(e event) {
 	_ = a.out.Encode(e)
 }
 
+// complain does what is done on the side, and tells the parent if that fails.
+func (a *actor) complain(do func() error) {
+	if err := do(); err != nil {
+		a.emit(event{Error: err.Error()})
+	}
+}
+
 // await returns the start of measuring, false if ctx ended first.
 func (a *actor) await(ctx context.Context) (zero time.Time, ok bool) {
 	select {

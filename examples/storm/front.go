@@ -52,12 +52,12 @@ func serveFront(ctx context.Context, a *actor) error {
 	stop := a.wire.serve(l, f.handle, protection, &f.in)
 	a.emit(event{Ready: l.Addr().String()})
 	if zero, ok := a.await(ctx); ok {
-		go func() {
-			if err := a.scenario.tell(ctx, zero, protection); err != nil {
-				a.emit(event{Error: err.Error()})
-			}
-		}()
+		go a.complain(func() error { return a.scenario.tell(ctx, zero, protection) })
+		go a.complain(func() error {
+			return protection.Replicas.follow(ctx, zero, a.scenario.Faults)
+		})
 		f.watch(ctx, a, zero)
+		protection.Replicas.check(a.scenario.Faults, &a.trouble)
 	}
 	a.final.Took = f.took.all()
 	return errors.Join(stop(), drain(protection), a.keep(protection))

@@ -169,7 +169,12 @@ const (
 
 	// Surge is a fault of the traffic and not of the dependency: Fault.Times as much.
 	Surge Mode = "surge"
+
+	// Replace is none at all: a replica of the front service makes room for another.
+	Replace Mode = "replace"
 )
+
+func (m Mode) ofDependency() bool { return m != Surge && m != Replace }
 
 // Fault is one stretch of the fault curve; between the stretches it is OK.
 type Fault struct {
@@ -214,6 +219,9 @@ type Protection struct {
 	Stats   func() any                                // for the report; the breaker's are in it
 	Drain   func(context.Context) error               // what was accepted and is not yet done
 	Nodes   func(names []string) error                // told who there is, and when that changes
+
+	// Replicas has the front service in several of them, behind a balancer.
+	Replicas *replicas
 }
 
 // Promise is one number that the protected variant keeps and the bare one, in
@@ -285,7 +293,7 @@ func (s *Scenario) over(transport string) (*Scenario, error) {
 // is OK if there is nothing.
 func (s *Scenario) fault(kind string, t time.Duration) Fault {
 	for _, f := range s.Faults {
-		if f.Mode != Surge && f.meets(kind, t) {
+		if f.Mode.ofDependency() && f.meets(kind, t) {
 			return f
 		}
 	}
@@ -363,7 +371,7 @@ func (s *Scenario) changes() []time.Duration {
 func (s *Scenario) lastFault() time.Duration {
 	var end time.Duration
 	for _, f := range s.Faults {
-		if f.Mode != Surge {
+		if f.Mode.ofDependency() {
 			end = max(end, f.Until)
 		}
 	}

@@ -24,6 +24,7 @@ const (
 	kindDependent = "dependent"
 	kindPanel     = "panel" // the optional part of any other
 	kindFill      = "fill"  // before the run, what nodes are to have; it is no work
+	kindPing      = "ping"  // of a check, and no work either
 
 	sourceLive   = "live"
 	sourceStale  = "stale"
@@ -78,6 +79,8 @@ func wireOf(t Topology) (wire, error) {
 	switch t.Transport {
 	case transportHTTP:
 		return wire{serve: serveHTTP, dial: dialHTTP}, nil
+	case transportDeploy:
+		return wire{serve: serveHTTP, dial: dialDeploy}, nil
 	case transportGRPC:
 		return wire{serve: serveGRPC, dial: dialGRPC}, nil
 	default:
@@ -89,8 +92,16 @@ func wireOf(t Topology) (wire, error) {
 func serveHTTP(
 	l net.Listener, handle call, p Protection, open *atomic.Int64,
 ) (stop func() error) {
+	handler := handlerOf(handle, p)
+	if p.Replicas != nil {
+		return p.Replicas.serve(l, handler, open)
+	}
+	return serveHandler(l, handler, open)
+}
+
+func serveHandler(l net.Listener, handler http.Handler, open *atomic.Int64) (stop func() error) {
 	server := &http.Server{
-		Handler:           handlerOf(handle, p),
+		Handler:           handler,
 		ReadHeaderTimeout: time.Minute,
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
