@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/stormjib/stormjib v0.0.0
+	github.com/stormjib/stormjib/grpc v0.0.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/time v0.16.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1
@@ -18,4 +19,7 @@ require (
 	golang.org/x/text v0.42.0 // indirect
 )
 
-replace github.com/stormjib/stormjib => ../
+replace (
+	github.com/stormjib/stormjib => ../
+	github.com/stormjib/stormjib/grpc => ../grpc
+)

@@ -7,6 +7,7 @@
 //	go run ./examples/storm
 //	go run ./examples/storm -list
 //	go run ./examples/storm -scenario retrystorm -json retrystorm.json
+//	go run ./examples/storm -scenario outage -transport grpc
 //	go run ./examples/storm -scenario all
 //
 // Without -scenario it is a tour of those that -list marks, in under 90 seconds.

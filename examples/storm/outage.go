@@ -7,9 +7,12 @@ import (
 	"net/http"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/stormjib/stormjib"
 	"github.com/stormjib/stormjib/breaker"
 	"github.com/stormjib/stormjib/breaker/breakerhttp"
+	"github.com/stormjib/stormjib/grpc/breakergrpc"
 )
 
 // The times of the outage.
@@ -26,6 +29,7 @@ var _ = register(&Scenario{
 	Shows: "a dependency hangs for 8 s, answers 503 for 4 s and comes back; " +
 		"half the requests need it",
 	Tour: true,
+	GRPC: true,
 
 	Topology: Topology{
 		Transport: "http",
@@ -54,7 +58,7 @@ var _ = register(&Scenario{
 	},
 
 	Variants: []Variant{
-		{"bare", "http.Client with a timeout of 2 s", bareOutage},
+		{"bare", "a client with a timeout of 2 s", bareOutage},
 		{"tuned", "a semaphore of twice the dependency's slots, attempts of 250 ms", tunedOutage},
 		{"stormjib", "a breaker on its defaults, attempts of 250 ms", stormjibOutage},
 	},
@@ -139,6 +143,9 @@ func stormjibOutage(Topology) Protection {
 				Breaker: func(*http.Request) *breaker.Breaker { return b },
 			}
 		},
+		Dial: []grpc.DialOption{grpc.WithChainUnaryInterceptor((&breakergrpc.Client{
+			Breaker: func(context.Context, string, string) *breaker.Breaker { return b },
+		}).Unary())},
 		Around: func(next call) call {
 			return func(ctx context.Context, r request) (string, error) {
 				return stormjib.Do(ctx, limit, func(ctx context.Context) (string, error) {
