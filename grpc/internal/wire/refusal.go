@@ -10,6 +10,7 @@ package wire
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -80,11 +81,40 @@ func Status(
 	return withDetails(status.New(code, text), after, info)
 }
 
-// withDetails returns st with details, and with a RetryInfo if there is a delay.
+// Later returns st with the delay that err asks for, if it asks for one: for what is no
+// refusal.
+func Later(st *status.Status, err error) *status.Status {
+	if after := verdict.RetryAfter(err); after > 0 {
+		return withDetails(st, after)
+	}
+	return st
+}
+
+// Spread returns err with a delay that is up to a fifth longer, but no more than a minute,
+// and is another one each time: those who are refused together should not come back
+// together.
+func Spread(err error) error {
+	after := verdict.RetryAfter(err)
+	if after <= 0 || after > math.MaxInt64-time.Minute {
+		return err
+	}
+	return &spreadError{err, after + rand.N(min(after/5, time.Minute)+1)}
+}
+
+type spreadError struct {
+	error
+	after time.Duration
+}
+
+func (e *spreadError) Unwrap() error             { return e.error }
+func (e *spreadError) RetryAfter() time.Duration { return e.after }
+
+// withDetails returns st with details, and with a RetryInfo if there is a delay. One for
+// ever is none.
 func withDetails(
 	st *status.Status, after time.Duration, details ...protoadapt.MessageV1,
 ) *status.Status {
-	if after > 0 {
+	if after > 0 && after < math.MaxInt64 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(after)})
 	}
 	detailed, err := st.WithDetails(details...)
@@ -118,9 +148,5 @@ func (e *localError) Unwrap() error { return e.err }
 
 // GRPCStatus is what package status asks for.
 func (e *localError) GRPCStatus() *status.Status {
-	st := status.New(e.code, e.err.Error())
-	if after := verdict.RetryAfter(e.err); after > 0 {
-		st = withDetails(st, after)
-	}
-	return st
+	return Later(status.New(e.code, e.err.Error()), e.err)
 }

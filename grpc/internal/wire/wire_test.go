@@ -173,3 +173,52 @@ func TestStatusOfBadText(t *testing.T) {
 		t.Errorf("it is %v", st)
 	}
 }
+
+// To wait for ever is no delay: it would be 292 years to whoever reads it.
+func TestForEver(t *testing.T) {
+	const ever = later(math.MaxInt64)
+	for name, err := range map[string]error{
+		"refused": wire.Refuse(t.Context(), codes.ResourceExhausted, echo.Unary, "text",
+			hop.Refusal{Reason: hop.Limit, Scope: hop.Service, NoRetry: true}, ever),
+		"here":   wire.Local(ever, codes.ResourceExhausted),
+		"spread": wire.Local(wire.Spread(ever), codes.ResourceExhausted),
+	} {
+		if a := wire.Read(echo.Unary, err, nil); a.After != 0 {
+			t.Errorf("%s: a delay of %v", name, a.After)
+		}
+	}
+}
+
+func TestLater(t *testing.T) {
+	for _, after := range []time.Duration{0, time.Second} {
+		st := wire.Later(status.New(codes.Unavailable, "text"), later(after))
+		a := wire.Read(echo.Unary, st.Err(), nil)
+		if a.After != after || a.Refused() || st.Message() != "text" {
+			t.Errorf("%v becomes %+v", after, a)
+		}
+	}
+}
+
+func TestSpread(t *testing.T) {
+	for _, test := range []struct{ after, most time.Duration }{
+		{0, 0},
+		{time.Nanosecond, time.Nanosecond},
+		{time.Second, 6 * time.Second / 5},
+		{time.Hour, time.Hour + time.Minute},
+		{math.MaxInt64 - time.Second, math.MaxInt64 - time.Second},
+	} {
+		seen := make(map[time.Duration]bool)
+		for range 100 {
+			err := wire.Spread(later(test.after))
+			after := verdict.RetryAfter(err)
+			if after < test.after || after > test.most || !errors.Is(err, later(test.after)) ||
+				!verdict.NotAttempted(err) {
+				t.Fatalf("%v becomes %v by %v", test.after, after, err)
+			}
+			seen[after] = true
+		}
+		if (len(seen) > 1) != (test.most > test.after) {
+			t.Errorf("%v becomes one of %d", test.after, len(seen))
+		}
+	}
+}
