@@ -56,6 +56,9 @@ func serveFront(ctx context.Context, a *actor) error {
 		go a.complain(func() error {
 			return protection.Replicas.follow(ctx, zero, a.scenario.Faults)
 		})
+		if protection.Start != nil {
+			go a.complain(func() error { return protection.Start(ctx, zero) })
+		}
 		f.watch(ctx, a, zero)
 		protection.Replicas.check(a.scenario.Faults, &a.trouble)
 	}

@@ -222,6 +222,9 @@ type Protection struct {
 
 	// Replicas has the front service in several of them, behind a balancer.
 	Replicas *replicas
+
+	// Start does what happens by the clock of the run, from its zero on.
+	Start func(ctx context.Context, zero time.Time) error
 }
 
 // Promise is one number that the protected variant keeps and the bare one, in

@@ -154,14 +154,14 @@ func Refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	if moved, ok := errors.AsType[*cell.MovedError](err); ok {
 		h.Set(hop.EpochField, hop.FormatEpoch(moved.Epoch))
 		h.Set(hop.CellField, hop.FormatTenant(moved.Cell))
-		refused(h, hop.Moved)
+		refused(h, hop.Moved, hop.Replica)
 		problem.Write(w, http.StatusMisdirectedRequest, "The tenant is elsewhere.")
 		return
 	}
 	switch {
 	case errors.Is(err, cell.ErrPaused), errors.Is(err, cell.ErrNoSnapshot):
 		h.Set("Retry-After", strconv.Itoa(seconds(verdict.RetryAfter(err))))
-		refused(h, hop.Paused)
+		refused(h, hop.Paused, scopeOf(err))
 		problem.Write(w, http.StatusServiceUnavailable, "Not at this moment. Try again later.")
 	case errors.Is(err, ErrNoTenant):
 		problem.Write(w, http.StatusBadRequest, "The request does not say whose it is.")
@@ -170,11 +170,21 @@ func Refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	}
 }
 
-// refused marks a response as a refusal of this replica: another may know better.
-func refused(h http.Header, reason string) {
-	h.Set(hop.RefusalField, hop.Refusal{Reason: reason, Scope: hop.Replica}.String())
+// refused marks a response as a refusal, by this replica alone if another may know better.
+func refused(h http.Header, reason, scope string) {
+	h.Set(hop.RefusalField, hop.Refusal{Reason: reason, Scope: scope}.String())
 }
 
 func seconds(d time.Duration) int {
 	return max(1, int(math.Ceil(min(d, time.Minute).Seconds())))
+}
+
+// scopeOf tells what one replica can't do now from what none can: then there is no use in
+// asking another one at once.
+func scopeOf(err error) string {
+	paused, ok := errors.AsType[*cell.PausedError](err)
+	if ok && paused.Reason == "flipping" {
+		return hop.Service
+	}
+	return hop.Replica
 }
