@@ -41,9 +41,7 @@ func Read(method string, err error, trailer metadata.MD) *Answer {
 			a.readInfo(method, detail)
 		}
 	}
-	if a.Refusal.Reason == "" && first(trailer, "x-envoy-overloaded") == "true" {
-		a.Refusal = hop.Refusal{Reason: hop.Shed, Scope: hop.Replica}
-	}
+	a.readEnvoy(trailer)
 	a.readPushback(trailer)
 	return a
 }
@@ -59,6 +57,24 @@ func (a *Answer) readInfo(method string, info *errdetails.ErrorInfo) {
 	}
 	a.Refusal.NoRetry = said[retryKey] == "no"
 	a.NoRetry = a.Refusal.NoRetry
+}
+
+// readEnvoy reads how Envoy says that its circuit breaker or its overload manager, or its
+// rate limit, has refused for all that is behind it, and that nobody should retry that. It
+// says so by the presence of a key.
+func (a *Answer) readEnvoy(trailer metadata.MD) {
+	refusal := hop.Refusal{Scope: hop.Service, NoRetry: true}
+	switch {
+	case a.Refusal.Reason != "":
+		return
+	case len(trailer["x-envoy-overloaded"]) > 0:
+		refusal.Reason = hop.Shed
+	case len(trailer["x-envoy-ratelimited"]) > 0:
+		refusal.Reason = hop.Limit
+	default:
+		return
+	}
+	a.Refusal, a.NoRetry = refusal, true
 }
 
 // readPushback reads grpc-retry-pushback-ms as gRPC's own clients do: what is not one
@@ -94,11 +110,3 @@ func (a *Answer) RetryAfter() time.Duration { return a.After }
 
 // Retryable reports whether nothing forbids another call.
 func (a *Answer) Retryable() bool { return !a.NoRetry }
-
-// first returns the first value of a key in lower case.
-func first(md metadata.MD, key string) string {
-	if values := md[key]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}

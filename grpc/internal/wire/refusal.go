@@ -68,6 +68,11 @@ func Refuse(
 func Status(
 	code codes.Code, method, text string, r hop.Refusal, after time.Duration,
 ) *status.Status {
+	return withDetails(status.New(code, text), after, mark(method, r))
+}
+
+// mark returns what says among the details of a status that a call was refused.
+func mark(method string, r hop.Refusal) *errdetails.ErrorInfo {
 	info := &errdetails.ErrorInfo{
 		Reason: r.Reason,
 		Domain: domain,
@@ -78,8 +83,34 @@ func Status(
 	if r.NoRetry {
 		info.Metadata[retryKey] = "no"
 	}
-	return withDetails(status.New(code, text), after, info)
+	return info
 }
+
+// GivenUp returns err, by which a handler answers, as one that says to clients that the call
+// is not to be retried, and sets the trailer that goes with it. It is still err to errors.Is
+// and to errors.As.
+func GivenUp(ctx context.Context, method string, err error) error {
+	st, ok := status.FromError(err)
+	if !ok { // gRPC would do the same
+		st = status.FromContextError(err)
+	}
+	if st.Code() == codes.OK {
+		return err
+	}
+	setPushback(ctx, "-1")
+	failed := hop.Refusal{Reason: hop.Failed, Scope: hop.Service, NoRetry: true}
+	return &answered{err, withDetails(st, 0, mark(method, failed))}
+}
+
+type answered struct {
+	error
+	status *status.Status
+}
+
+func (e *answered) Unwrap() error { return e.error }
+
+// GRPCStatus is what package status asks for.
+func (e *answered) GRPCStatus() *status.Status { return e.status }
 
 // Later returns st with the delay that err asks for, if it asks for one: for what is no
 // refusal.

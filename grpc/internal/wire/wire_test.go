@@ -128,13 +128,14 @@ func TestRead(t *testing.T) {
 		{"two numbers", unavailable, pushback("1", "2"), codes.Unavailable, 0, true, ""},
 		{"too large", unavailable, pushback("4294967296"), codes.Unavailable, 0, true, ""},
 
+		// Envoy means it by the presence of the key.
 		{
-			"Envoy sheds", unavailable, metadata.Pairs("x-envoy-overloaded", "true"),
-			codes.Unavailable, 0, false, hop.Shed,
+			"Envoy sheds", unavailable, metadata.Pairs("x-envoy-overloaded", "false"),
+			codes.Unavailable, 0, true, hop.Shed,
 		},
 		{
-			"Envoy does not", unavailable, metadata.Pairs("x-envoy-overloaded", "false"),
-			codes.Unavailable, 0, false, "",
+			"Envoy limits", unavailable, metadata.Pairs("x-envoy-ratelimited", "true"),
+			codes.Unavailable, 0, true, hop.Limit,
 		},
 	} {
 		a := wire.Read(echo.Unary, test.err, test.trailer)
