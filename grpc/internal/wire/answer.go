@@ -18,6 +18,10 @@ type Answer struct { //nolint:errname // it is what came back, first of all
 	Code    codes.Code  // of its status
 	Refusal hop.Refusal // its Reason is "" if nothing says that the call was refused
 
+	// Behind is why something behind the server refused a call of another method, if the
+	// server has passed that on.
+	Behind string
+
 	// Pushback reports whether the trailer says when to retry, in a way that can be read
 	// or not: then After and NoRetry are what it says, since it is later than the status.
 	Pushback bool
@@ -48,7 +52,11 @@ func Read(method string, err error, trailer metadata.MD) *Answer {
 
 func (a *Answer) readInfo(method string, info *errdetails.ErrorInfo) {
 	said := info.GetMetadata()
-	if info.GetDomain() != domain || said[methodKey] != method {
+	if info.GetDomain() != domain {
+		return
+	}
+	if said[methodKey] != method {
+		a.Behind = info.GetReason()
 		return
 	}
 	a.Refusal = hop.Refusal{Reason: info.GetReason(), Scope: hop.Replica}
