@@ -55,6 +55,9 @@ func (s Service) Pipe(
 	return s.serve(tb, l, "pipe", server, append(client, dial))
 }
 
+// On registers the methods with a server of somebody else's.
+func (s Service) On(server *grpc.Server) { server.RegisterService(s.desc(), nil) }
+
 func (s Service) serve(
 	tb testing.TB, l net.Listener, address string,
 	server []grpc.ServerOption, client []grpc.DialOption,
