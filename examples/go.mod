@@ -13,7 +13,15 @@ require (
 )
 
 require (
+	github.com/yuin/gopher-lua v1.1.1 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
+)
+
+require (
+	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/redis/go-redis/v9 v9.23.0
+	github.com/stormjib/stormjib/redis v0.0.0
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
@@ -23,3 +31,5 @@ replace (
 	github.com/stormjib/stormjib => ../
 	github.com/stormjib/stormjib/grpc => ../grpc
 )
+
+replace github.com/stormjib/stormjib/redis => ../redis

@@ -48,6 +48,7 @@ type orders struct {
 	Seed      uint64        `json:"seed"`
 	Capacity  float64       `json:"capacity"`
 	Length    time.Duration `json:"length"`
+	Redis     string        `json:"redis"` // see Topology
 }
 
 // start is the second line: the instant, on the clock that the processes of
@@ -210,6 +211,7 @@ func (a *actor) play(role string, stdin io.Reader) error {
 	if a.scenario, err = a.scenario.over(a.Transport); err != nil {
 		return err
 	}
+	a.scenario = a.scenario.with(a.Redis)
 	if a.variant, err = a.scenario.variant(a.Variant); err != nil {
 		return err
 	}

@@ -138,6 +138,8 @@ func parse(args []string, stdout io.Writer) (set *settings, code int, err error)
 	transport := flags.String("transport", "",
 		"`http`, or grpc for the scenarios that can be run over it (default the scenario's own)")
 	list := flags.Bool("list", false, "list the scenarios and what each shows")
+	redis := flags.String("redis", "",
+		"the `ADDRESS` of a Redis for what needs one (default one in memory)")
 	duration := flags.Duration("duration", 0,
 		"measured time per scenario (default the scenario's own)")
 	seed := flags.Uint64("seed", 1, "seed of arrivals and service times")
@@ -165,6 +167,9 @@ func parse(args []string, stdout io.Writer) (set *settings, code int, err error)
 	chosen, err := choose(*name, *transport, *duration)
 	if err != nil {
 		return nil, exitUsage, err
+	}
+	for i, s := range chosen {
+		chosen[i] = s.with(*redis)
 	}
 	return &settings{chosen, *duration, *seed, *json}, exitKept, nil
 }

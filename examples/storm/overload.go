@@ -1,10 +1,16 @@
 package main
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/stormjib/stormjib/grpc/shedgrpc"
 	"github.com/stormjib/stormjib/shed"
 	"github.com/stormjib/stormjib/shed/shedhttp"
 )
@@ -61,6 +67,7 @@ var _ = register(&Scenario{
 	Shows: "twice as much as the service can do, then ten times as much, and then it can do " +
 		"half",
 	Note: "tuned does as well until the capacity changes, for it was told the right number",
+	GRPC: true,
 
 	Topology: Topology{
 		Transport:  "http",
@@ -159,17 +166,30 @@ func ofHandler(storm, _ Span) float64 {
 // A queue before it would be a second one: there is that of the slots.
 func tunedOverload(t Topology) Protection {
 	room := make(chan struct{}, 2*t.Slots)
-	return Protection{Server: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return Protection{
+		Server: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case room <- struct{}{}:
+					defer func() { <-room }()
+					next.ServeHTTP(w, r)
+				default:
+					turnAway(w)
+				}
+			})
+		},
+		Serve: []grpc.ServerOption{grpc.ChainUnaryInterceptor(func(
+			ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
+		) (any, error) {
 			select {
 			case room <- struct{}{}:
 				defer func() { <-room }()
-				next.ServeHTTP(w, r)
+				return next(ctx, req)
 			default:
-				turnAway(w)
+				return nil, status.Error(codes.Unavailable, "too much to do")
 			}
-		})
-	}}
+		})},
+	}
 }
 
 // turnAway refuses a request by hand.
@@ -183,8 +203,12 @@ func stormjibOverload(Topology) Protection {
 	guard := &shedhttp.Middleware{
 		Shedder: func(*http.Request) *shed.Shedder { return shedder },
 	}
+	calls := &shedgrpc.Server{
+		Shedder: func(context.Context, string) *shed.Shedder { return shedder },
+	}
 	return Protection{
 		Server: guard.Handler,
+		Serve:  []grpc.ServerOption{grpc.ChainUnaryInterceptor(calls.Unary())},
 		Stats:  func() any { return shedder.Stats() },
 	}
 }

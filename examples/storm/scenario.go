@@ -95,6 +95,10 @@ type Topology struct {
 	// Steady work takes Service each time. Otherwise times are spread exponentially
 	// around it.
 	Steady bool `json:"steady"`
+
+	// Redis is the address of one, where a variant needs it. If empty, it makes do with one
+	// in memory.
+	Redis string `json:"redis,omitempty"`
 }
 
 // Kind is a part of the traffic that is told apart: a route, a key, or all clients of
@@ -290,6 +294,13 @@ func (s *Scenario) over(transport string) (*Scenario, error) {
 	other := *s
 	other.Topology.Transport = transport
 	return &other, nil
+}
+
+// with returns the scenario as it is with a Redis at an address; none if that is "".
+func (s *Scenario) with(redis string) *Scenario {
+	other := *s
+	other.Topology.Redis = redis
+	return &other
 }
 
 // fault returns what the dependency suffers from at t for requests of a kind; its mode

@@ -94,6 +94,7 @@ func (t *trial) setUp(ctx context.Context, number int, st *stage) error {
 		Seed:      t.seed,
 		Capacity:  t.capacity,
 		Length:    t.length,
+		Redis:     t.scenario.Topology.Redis,
 	}
 	for i, role := range t.scenario.roles() {
 		o.Host = fmt.Sprintf("127.0.%d.%d", number+1, i+1)
