@@ -105,9 +105,12 @@ func tableRows(tb testing.TB) []*row {
 	addPlacements(tb, &rs)
 	addIsolation(tb, &rs)
 	addHealth(tb, &rs)
+	addGRPC(tb, &rs)
+	addShared(tb, &rs)
 	for _, r := range rs {
 		switch r.section {
-		case second, handedOn, stampede, queueing, queueingCrowd:
+		case second, handedOn, stampede, queueing, queueingCrowd,
+			grpcBreaker, grpcRetry, grpcBulkhead, grpcEcho, sharedLimit:
 			r.most = math.MaxUint64
 		case hedging, probed:
 			r.most = 4
