@@ -2,7 +2,7 @@ package retrygrpc
 
 import (
 	"context"
-	"errors"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -57,8 +57,15 @@ func (l *call) passing(ctx context.Context, f *failure) bool {
 	case codes.ResourceExhausted:
 		return f.After > 0 || f.Pushback || f.elsewhere
 	case codes.DeadlineExceeded:
-		return l.policy.AttemptTimeout > 0 && l.ctx.Err() == nil &&
-			errors.Is(ctx.Err(), context.DeadlineExceeded)
+		return l.policy.AttemptTimeout > 0 && l.ctx.Err() == nil && late(ctx)
 	}
 	return false
+}
+
+// late reports whether the time of an attempt is over. The server counts to the same moment,
+// and its answer may be there first.
+func late(ctx context.Context) bool {
+	const apart = 10 * time.Millisecond
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= apart
 }

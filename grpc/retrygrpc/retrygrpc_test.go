@@ -290,6 +290,28 @@ func TestAttemptTimeout(t *testing.T) {
 	}
 }
 
+// The server counts to the end of an attempt as well, and its answer may be there first.
+func TestServersClockIsFirst(t *testing.T) {
+	for after, want := range map[time.Duration]int{
+		500 * time.Millisecond: 1, 995 * time.Millisecond: 3,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, calls := at(0), 0
+			c.Policy.AttemptTimeout = time.Second
+			err := c.Unary()(t.Context(), echo.Unary, nil, nil, nil, func(
+				context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption,
+			) error {
+				calls++
+				time.Sleep(after)
+				return code(codes.DeadlineExceeded)
+			})
+			if calls != want || status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("after %v: %d calls, want %d: %v", after, calls, want, err)
+			}
+		})
+	}
+}
+
 // A caller that leaves in a wait gets what package status calls that, and its cause.
 func TestCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
