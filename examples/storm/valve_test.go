@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"github.com/stormjib/stormjib/limiter"
 )
 
 // What is on its way waits while a valve is shut, and arrives when it is open again.
@@ -69,17 +70,22 @@ func TestValveLeadsNowhere(t *testing.T) {
 	}
 }
 
-// Each replica has the whole limit in bare, and a tenth of it in tuned.
+// In bare each replica has the whole burst, in tuned a tenth of it.
 func TestQuotaVariants(t *testing.T) {
-	if got := 10 * (quotaRate / quotaReplicas); got != quotaRate {
-		t.Errorf("the tenths come to %d", got)
-	}
-	for name, made := range protected(t, "fleet") {
-		if made().Server == nil {
-			t.Errorf("%s protects nothing", name)
-		}
-	}
-	if _, ok := local().(*limiter.Keyed[string]); !ok {
-		t.Error("the local store is none")
+	for _, test := range []struct {
+		variant func(Topology) Protection
+		want    int
+	}{{bareQuota, quotaReplicas * quotaBurst}, {tunedQuota, quotaBurst}} {
+		synctest.Test(t, func(t *testing.T) {
+			served := 0
+			h := test.variant(Topology{}).Server(http.HandlerFunc(
+				func(http.ResponseWriter, *http.Request) { served++ }))
+			for range 2000 {
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+			}
+			if served != test.want {
+				t.Errorf("%d at once, want %d", served, test.want)
+			}
+		})
 	}
 }

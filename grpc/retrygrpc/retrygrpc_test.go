@@ -401,6 +401,20 @@ func TestNotSent(t *testing.T) {
 	}
 }
 
+// An error that forbids another attempt is heard, whatever its code.
+func TestForbidden(t *testing.T) {
+	c, attempts := at(0), 0
+	err := c.Unary()(t.Context(), echo.Unary, nil, nil, nil, func(
+		context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption,
+	) error {
+		attempts++
+		return retry.Permanent(code(codes.Unavailable))
+	})
+	if attempts != 1 || status.Code(err) != codes.Unavailable {
+		t.Errorf("%d attempts: %v", attempts, err)
+	}
+}
+
 type notAttempted struct{}
 
 func (notAttempted) Error() string      { return "refused here" }

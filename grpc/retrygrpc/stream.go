@@ -175,7 +175,6 @@ func (s *reopened) goOn() {
 	if s.policy.MaxElapsed > 0 {
 		s.policy.MaxElapsed = max(1, s.policy.MaxElapsed-time.Since(s.began))
 	}
-	s.last, s.anew = nil, 0
 }
 
 // whole returns what the loop ended with as the end of all attempts: it knows of none before

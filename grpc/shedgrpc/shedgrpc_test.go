@@ -504,6 +504,49 @@ func TestTapGivesBack(t *testing.T) {
 	}
 }
 
+// A call that has ended on its way from the tap to the interceptor is not handled: its slot is
+// somebody else's by then.
+func TestEndsAfterTap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := slots(1, -1)
+		g := guarded(s)
+		late := grpc.ChainUnaryInterceptor(func(
+			ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
+		) (any, error) {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return next(ctx, req)
+		})
+		conn := echo.Service{Call: func(context.Context, string) (string, error) {
+			t.Error("the handler was called")
+			return "", nil
+		}}.Pipe(t, behind(g, grpc.InTapHandle(g.Tap()), late))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if _, err := echo.Ask(ctx, conn, "x"); status.Code(err) != codes.Canceled {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second)
+		if got := text(s.Stats()); got != "1 admitted, 1 ignored, 0 overloaded, 0 in use" {
+			t.Error(got)
+		}
+	})
+}
+
+// What is too long is no tenant.
+func TestLongTenant(t *testing.T) {
+	got := "?"
+	g := guarded(slots(1, 0))
+	g.Tenant = func(context.Context, string) string { return strings.Repeat("x", 300) }
+	conn := echo.Service{Call: func(ctx context.Context, _ string) (string, error) {
+		got = stormjib.Tenant(ctx)
+		return "", nil
+	}}.Listen(t, behind(g))
+	if _, err := echo.Ask(t.Context(), conn, "x"); err != nil || got != "" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // What a tap lets through is counted by what came of it, and once.
 func TestTapAndInterceptors(t *testing.T) {
 	s := slots(1, -1)
